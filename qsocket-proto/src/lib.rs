@@ -1,0 +1,11 @@
+//! The QSocket protocol as pure state machines.
+//!
+//! This crate holds everything that two QSocket implementations must agree on: the wire formats, the 5x5 grid
+//! and its recovery, the secret sharing, the key schedule, and the state machines of a hop, a relay and a
+//! connection. It opens no socket, reads no clock and draws no randomness of its own: time and randomness are
+//! arguments, so that every run can be repeated from a seed.
+//!
+//! The section numbers in the documentation refer to `docs/protocol.md`.
+
+pub mod codec;
+pub mod ids;
