@@ -1,0 +1,562 @@
+//! From the send buffer to the hops: announce, control packets, resends, new blocks.
+
+use super::config::{ParityPolicy, Redundancy};
+use super::error::ConnectionError;
+use super::keys::SendKeys;
+use super::packets::{Topic, Width};
+use super::paths::{Joined, Path, Paths};
+use super::send::SentBlock;
+use super::stats::Stats;
+use super::{Connection, Hops, MAX_ACK_DELAY, Side, State};
+use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS};
+use crate::frame::{DATA_OVERHEAD, Frame};
+use crate::grid::{self, ParitySet, StripeId, StripeSet, is_complete, placement};
+use crate::ids::{PathId, PathSet, RELAYS, SIXTEEN, StreamId};
+use crate::stripe::{CONTROL_HEADER_BYTES, MAX_CONTROL_BYTES, STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
+use std::time::Instant;
+
+/// Blocks that one call sends at the most before it gives other connections on the same thread a turn.
+const BLOCKS_PER_CALL: usize = 32;
+
+/// Control packets that one call sends at the most.
+const PACKETS_PER_CALL: usize = 32;
+
+/// Overdue blocks that one probe mends: the oldest ones, on which everything else waits.
+const MENDED_PER_PROBE: usize = 64;
+
+/// How a call of [`Connection::transmit`] ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transmitted {
+    /// Something was written.
+    pub progress: bool,
+    /// More could be written at once: call again after giving others a turn.
+    pub more: bool,
+    /// Something waits for room in an outbox: call again when one drained.
+    pub blocked: bool,
+}
+
+impl Connection {
+    /// Writes what is due into the outboxes of the hops.
+    pub fn transmit<H: Hops>(&mut self, now: Instant, hops: &mut H) -> Transmitted {
+        let mut done = Transmitted::default();
+        self.announce(now, hops, &mut done);
+        self.send_reply(now, hops, &mut done);
+        if self.is_open() || matches!(self.state, State::Closing) {
+            self.end_phases(now);
+            self.send_control(now, hops, &mut done);
+        }
+        if self.is_open() {
+            self.send_due(now, hops, &mut done);
+            self.send_new(now, hops, &mut done);
+        }
+        if matches!(self.state, State::Closing) && self.speaker.is_idle() {
+            self.state = State::Closed;
+        }
+        done
+    }
+
+    /// Client: OPEN with this path's share and its stripe of the hello block, or ATTACH once the shares are gone.
+    fn announce<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        if self.side != Side::Client || self.is_closed() {
+            return;
+        }
+        for id in PathId::all() {
+            let path = self.paths.get(id);
+            if !path.announce || !path.hop_up || path.retry_at.is_some_and(|t| t > now) {
+                continue;
+            }
+            let (route, header) = (self.route, self.header.clone());
+            let opening = match &self.state {
+                State::Opening(opening) => Some(opening),
+                _ => None,
+            };
+            let written = hops.outbox(id, |out| match opening {
+                Some(opening) => {
+                    let (share, proof) = opening.share(id);
+                    out.frame(&Frame::Open { route, header: &header, share, proof })
+                }
+                None => out.frame(&Frame::Attach { route, header: &header }),
+            });
+            let Some(Ok(())) = written else {
+                done.blocked = true;
+                continue;
+            };
+            done.progress = true;
+            let path = self.paths.get_mut(id);
+            path.announce = false;
+            path.retry_at = None;
+            path.route = Some(route);
+            match &mut self.state {
+                State::Opening(opening) => {
+                    path.joined = Joined::Opened;
+                    opening.send_hello(now, id, path, hops, &mut self.stats);
+                }
+                _ => {
+                    path.joined = Joined::Attached;
+                    self.speaker.say(Topic::Path(id), ControlFrame::Path(id));
+                }
+            }
+        }
+    }
+
+    /// Server: the same reply on every path that brought the OPEN.
+    fn send_reply<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        if self.side != Side::Server {
+            return;
+        }
+        let Some(reply) = &self.reply else { return };
+        for id in self.reply_due.iter() {
+            let path = self.paths.get_mut(id);
+            if let Some(route) = path.route
+                && hops.room(id) > 0
+            {
+                let offset = path.flow.on_sent(now, reply.payload.len());
+                let bytes = &reply.payload;
+                hops.outbox(id, |out| out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes)));
+                done.progress = true;
+            }
+        }
+        self.reply_due = PathSet::EMPTY;
+    }
+
+    /// Says PHASE_DONE when nothing of the phase before is unacknowledged, and moves on when it is time.
+    fn end_phases(&mut self, now: Instant) {
+        let Some(keys) = &mut self.send_keys else { return };
+        keys.advance(now);
+        let Some(ending) = keys.ending() else { return };
+        let in_use = self.sending.iter().filter_map(|id| self.streams.get(id)).any(|s| s.send.uses_phase(ending));
+        if !in_use && !self.speaker.is_pending(Topic::PhaseDone(ending)) {
+            self.speaker.say(Topic::PhaseDone(ending), ControlFrame::PhaseDone(ending));
+        }
+    }
+
+    fn send_control<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        for _ in 0..PACKETS_PER_CALL {
+            let ack_due = self.ack_at.is_some_and(|t| t <= now);
+            if !ack_due && !self.speaker.has_due() {
+                return;
+            }
+            let (open_to_all, mut width) = (self.control_paths(hops), None);
+            if open_to_all.is_empty() {
+                // A closing connection without a path has nothing left to try.
+                done.blocked = true;
+                return;
+            }
+            let mut plain = Vec::with_capacity(512);
+            // An ACK rides along with whatever is said; alone it goes only when it is due.
+            if self.ack_at.is_some() {
+                width = Some(if self.ack_wide { Width::Wide } else { Width::Narrow });
+                let ack = self.build_ack();
+                ControlFrame::Ack(Box::new(ack)).encode(&mut plain);
+            }
+            let said = self.speaker.next_packet(MAX_CONTROL_BYTES, &mut plain);
+            let (topics, tried) = match said {
+                Some((topics, topics_width, tried)) => {
+                    width = width.max(Some(topics_width));
+                    (topics, tried)
+                }
+                None => (Vec::new(), PathSet::EMPTY),
+            };
+            let Some(width) = width else { return };
+            let candidates = match width {
+                Width::Only(path) => [path].into_iter().collect(),
+                Width::All => self.paths.set(|p| p.route.is_some()),
+                Width::Wide | Width::Narrow => open_to_all,
+            };
+            let chosen = self.paths.rotate(candidates, tried, width.copies());
+            self.write_control(now, hops, &mut plain, topics, chosen, done);
+        }
+        done.more = true;
+    }
+
+    /// Seals one control packet and writes the same bytes to each of the chosen paths.
+    fn write_control<H: Hops>(
+        &mut self,
+        now: Instant,
+        hops: &mut H,
+        plain: &mut [u8],
+        topics: Vec<Topic>,
+        chosen: PathSet,
+        done: &mut Transmitted,
+    ) {
+        let Some(keys) = &mut self.send_keys else { return };
+        let Ok((header, tag)) = keys.seal_control(plain) else {
+            self.end(ConnectionError::KeyExhausted);
+            return;
+        };
+        let len = CONTROL_HEADER_BYTES + plain.len() + TAG_BYTES;
+        for id in chosen.iter() {
+            let path = self.paths.get_mut(id);
+            let Some(route) = path.route else { continue };
+            let offset = path.flow.on_sent(now, len);
+            let written = hops.outbox(id, |out| {
+                out.data(route, offset, len, |buf| {
+                    let mut clear = [0; CONTROL_HEADER_BYTES];
+                    header.encode(&mut clear);
+                    let (head, rest) = buf.split_at_mut(CONTROL_HEADER_BYTES);
+                    let (body, end) = rest.split_at_mut(plain.len());
+                    head.copy_from_slice(&clear);
+                    body.copy_from_slice(plain);
+                    end.copy_from_slice(&tag);
+                })
+            });
+            done.progress |= matches!(written, Some(Ok(())));
+        }
+        if !topics.is_empty() {
+            self.speaker.sent(header.number, topics, chosen, now);
+        }
+    }
+
+    /// Paths for control packets: those with sealed evidence, or, until there is any, those that were opened.
+    fn control_paths<H: Hops>(&self, hops: &mut H) -> PathSet {
+        let usable = |want: Joined| self.paths.set(|p| p.joined == want && p.route.is_some() && !p.distrusted);
+        let with_room = |set: PathSet, hops: &mut H| set.iter().filter(|p| hops.room(*p) > 0).collect::<PathSet>();
+        let live = with_room(usable(Joined::Live), hops);
+        if live.is_empty() { with_room(usable(Joined::Opened).iter().collect(), hops) } else { live }
+    }
+
+    fn build_ack(&mut self) -> Ack {
+        let mut ack = Ack::default();
+        for (id, path) in self.paths.iter_mut() {
+            if std::mem::take(&mut path.counted) {
+                ack.paths[id.index()] = Some(path.counter.count());
+            }
+        }
+        (ack.control, ack.control_before) = self.heard.ack();
+        for id in std::mem::take(&mut self.ack_streams) {
+            if ack.streams.len() == MAX_ACK_STREAMS {
+                self.ack_streams.insert(id);
+                continue;
+            }
+            let Some(stream) = self.streams.get(&id) else { continue };
+            ack.streams.push(stream.recv.ack(id));
+            let room = MAX_ACK_PARTIAL - ack.partial.len();
+            ack.partial.extend(stream.recv.partial(id).take(room));
+        }
+        self.ack_at = if self.ack_streams.is_empty() { None } else { self.ack_at };
+        self.ack_wide = false;
+        self.ack_blocks = 0;
+        self.ack_bytes = 0;
+        ack
+    }
+
+    /// Sends stripes that frozen blocks still owe their receiver.
+    fn send_due<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        let Some(keys) = &mut self.send_keys else { return };
+        for id in &self.sending {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            for block in stream.send.blocks_mut().filter(|b| !b.due.is_empty()) {
+                let mut writer = Writer {
+                    now,
+                    hops,
+                    keys,
+                    paths: &mut self.paths,
+                    stats: &mut self.stats,
+                    scratch: &mut self.parity,
+                };
+                match writer.send_due(*id, block) {
+                    Ok(all) => done.blocked |= !all,
+                    Err(Exhausted) => {
+                        self.end(ConnectionError::KeyExhausted);
+                        return;
+                    }
+                }
+                done.progress = true;
+            }
+        }
+    }
+
+    /// Freezes and sends new blocks, a block a stream in turn, while paths take them.
+    fn send_new<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        let hold = !self.config.nodelay;
+        for _ in 0..BLOCKS_PER_CALL {
+            let Some(keys) = &mut self.send_keys else { return };
+            let policy = Policy::new(&self.paths, self.config.parity, self.config.redundancy);
+            let ready = |paths: &Paths, hops: &mut H| {
+                paths.iter().any(|(id, p)| usable(p) && p.flow.room() > 0 && hops.room(id) > 0)
+            };
+            let after = self.sending.range((std::ops::Bound::Excluded(self.sending_cursor), std::ops::Bound::Unbounded));
+            let wrapped = self.sending.range(..=self.sending_cursor);
+            let next = after.chain(wrapped).copied().find(|id| {
+                self.streams.get(id).is_some_and(|s| s.send.has_pending() && !s.send.owes())
+            });
+            let Some(id) = next else { return };
+            if !ready(&self.paths, hops) {
+                done.blocked = true;
+                return;
+            }
+            let Some(stream) = self.streams.get_mut(&id) else { return };
+            let room = self.flow.max_send.saturating_sub(self.flow.sent);
+            let before = stream.send.offset();
+            let frozen = stream.send.freeze(room, keys.phase(), policy.set, hold);
+            self.sending_cursor = id;
+            let Some(block) = frozen else {
+                // The windows are closed for this stream; another may still go.
+                if !self.another_can_send(id) {
+                    return;
+                }
+                continue;
+            };
+            self.stats.blocks_sent += 1;
+            let mut writer = Writer {
+                now,
+                hops,
+                keys,
+                paths: &mut self.paths,
+                stats: &mut self.stats,
+                scratch: &mut self.parity,
+            };
+            let sent = writer.send_first(id, block, &policy);
+            self.flow.sent += stream.send.offset() - before;
+            done.progress = true;
+            match sent {
+                Ok(all) => done.blocked |= !all,
+                Err(Exhausted) => {
+                    self.end(ConnectionError::KeyExhausted);
+                    return;
+                }
+            }
+        }
+        done.more = true;
+    }
+
+    fn another_can_send(&self, id: StreamId) -> bool {
+        self.flow.max_send > self.flow.sent
+            && self.sending.iter().any(|other| {
+                *other > id
+                    && self.streams.get(other).is_some_and(|s| s.send.has_pending() && s.send.may_freeze())
+            })
+    }
+
+    // ---- when nothing comes back ----------------------------------------------------------------------------
+
+    /// When something unacknowledged is overdue.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
+        let blocks = self.sending.iter().filter_map(|id| self.streams.get(id)).any(|s| s.send.has_unacked());
+        let since = if blocks { Some(self.last_progress) } else { self.speaker.oldest() };
+        since.map(|t| t.max(self.last_progress) + wait)
+    }
+
+    /// Sends again what is overdue, elsewhere if possible.
+    pub(super) fn probe(&mut self, now: Instant) {
+        let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
+        let Some(before) = now.checked_sub(wait) else { return };
+        self.attempts += 1;
+        self.last_progress = now;
+        let repeated = self.speaker.repeat_before(before);
+        let (mut overdue, mut mended) = (0, false);
+        let paths = &mut self.paths;
+        for id in &self.sending {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            for block in stream.send.blocks_mut() {
+                if overdue == MENDED_PER_PROBE || block.last_sent.is_none_or(|t| t > before) {
+                    continue;
+                }
+                overdue += 1;
+                for sent in &block.sent {
+                    let path = paths.get_mut(sent.path);
+                    if path.flow.acked() < sent.end && !path.suspect {
+                        path.suspect = true;
+                        path.flow.on_timeout(now);
+                    }
+                }
+                // The first time, what the path counters say arrived is believed; after that, only what the
+                // receiver says it opened.
+                let believe = self.attempts <= 1;
+                let held = block.outstanding(|s| believe && paths.get(s.path).flow.acked() >= s.end);
+                mended |= block.mend(held);
+            }
+        }
+        if overdue > 0 && !mended && !repeated {
+            self.speaker.say(Topic::Ping, ControlFrame::Ping);
+        }
+    }
+
+    /// A path went: blocks that cannot be completed without it are mended at once.
+    pub(super) fn mend_path(&mut self, _now: Instant, lost: PathId) {
+        let paths = &self.paths;
+        for id in &self.sending {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            for block in stream.send.blocks_mut().filter(|b| b.sent.iter().any(|s| s.path == lost)) {
+                let alive = block.outstanding(|s| {
+                    let path = paths.get(s.path);
+                    path.flow.acked() >= s.end || (path.joined != Joined::No && !path.suspect)
+                });
+                block.mend(alive);
+            }
+        }
+    }
+}
+
+/// Whether new stripes may go on a path at all.
+fn usable(path: &Path) -> bool {
+    path.route.is_some() && !path.distrusted && matches!(path.joined, Joined::Live | Joined::Opened)
+}
+
+/// What is sent of a new block.
+struct Policy {
+    set: ParitySet,
+    /// Parity stripes beside the 16 data stripes.
+    parity: usize,
+}
+
+impl Policy {
+    fn new(paths: &Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
+        let well = paths.iter().filter(|(_, p)| usable(p) && !p.suspect && p.joined == Joined::Live && p.flow.is_well()).count();
+        let set = match parity {
+            ParityPolicy::Grid => ParitySet::Grid,
+            ParityPolicy::Mds => ParitySet::Mds,
+            ParityPolicy::Auto if well == RELAYS => ParitySet::Grid,
+            ParityPolicy::Auto => ParitySet::Mds,
+        };
+        let parity = match redundancy {
+            Redundancy::Full => RELAYS - SIXTEEN,
+            // One parity stripe for every path in use that may fail it.
+            Redundancy::Adaptive => {
+                let doubtful = paths.iter().filter(|(_, p)| usable(p)).count().saturating_sub(well);
+                doubtful.min(RELAYS - SIXTEEN)
+            }
+        };
+        Self { set, parity }
+    }
+}
+
+pub(super) struct Exhausted;
+
+/// Everything that sending one stripe touches.
+struct Writer<'a, H> {
+    now: Instant,
+    hops: &'a mut H,
+    keys: &'a mut SendKeys,
+    paths: &'a mut Paths,
+    stats: &'a mut Stats,
+    scratch: &'a mut Vec<u8>,
+}
+
+impl<H: Hops> Writer<'_, H> {
+    /// First transmission: every stripe on its own path where that path takes it; then, on other paths, what is
+    /// missing for the receiver to complete the block. True if nothing is owed afterwards.
+    fn send_first(&mut self, id: StreamId, block: &mut SentBlock, policy: &Policy) -> Result<bool, Exhausted> {
+        let parity: StripeSet = block.set.parity().iter().take(policy.parity).collect();
+        if policy.parity > 0 {
+            let len = block.stripe_len();
+            self.scratch.resize(block.set.parity().len() * len, 0);
+            if grid::parity(block.set, &block.bytes, self.scratch).is_err() {
+                return Ok(true);
+            }
+        }
+        let mut sure = StripeSet::EMPTY;
+        for stripe in StripeSet::DATA.union(parity).iter() {
+            let path = placement(stripe, block.number);
+            if !self.takes(path, block.stripe_len()) {
+                continue;
+            }
+            self.send(id, block, stripe, path, true)?;
+            if !self.paths.get(path).suspect {
+                sure.insert(stripe);
+            }
+        }
+        if is_complete(sure) {
+            return Ok(true);
+        }
+        block.mend(sure);
+        self.send_due(id, block)
+    }
+
+    /// Sends the stripes that the block owes, each on the best path that takes it.
+    fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
+        for stripe in block.due.iter() {
+            let Some(path) = self.best_path(block, stripe) else { return Ok(false) };
+            self.send(id, block, stripe, path, false)?;
+        }
+        Ok(true)
+    }
+
+    /// The path with the least queued time that takes a stripe of the block: one that this stripe was not lost
+    /// on, one without a doubt, one with few stripes of this block, the default placement as the tie-break.
+    fn best_path(&mut self, block: &SentBlock, stripe: StripeId) -> Option<PathId> {
+        let tried = block.sent.iter().find(|s| s.stripe == stripe).map(|s| s.path);
+        let home = placement(stripe, block.number);
+        let mut best = None;
+        for path in PathId::all() {
+            if !self.takes(path, block.stripe_len()) {
+                continue;
+            }
+            let p = self.paths.get(path);
+            let load = block.sent.iter().filter(|s| s.path == path).count();
+            let rank = (tried == Some(path), p.suspect, load, p.flow.queued_time(), path != home);
+            if best.as_ref().is_none_or(|(r, _)| rank < *r) {
+                best = Some((rank, path));
+            }
+        }
+        best.map(|(_, path)| path)
+    }
+
+    fn takes(&mut self, path: PathId, stripe_len: usize) -> bool {
+        let p = self.paths.get(path);
+        let len = STRIPE_HEADER_BYTES + stripe_len + TAG_BYTES;
+        usable(p) && p.flow.takes(len) && self.hops.room(path) >= len + DATA_OVERHEAD
+    }
+
+    /// Copies a stripe behind the record headroom of its hop and seals it there.
+    fn send(
+        &mut self,
+        id: StreamId,
+        block: &mut SentBlock,
+        stripe: StripeId,
+        path: PathId,
+        prepared: bool,
+    ) -> Result<(), Exhausted> {
+        let len = block.stripe_len();
+        let header = StripeHeader {
+            phase: block.phase,
+            stream: id,
+            block: block.number,
+            stripe,
+            block_len: block.block_len,
+        };
+        let mut single = Vec::new();
+        let plain = match stripe.data_index() {
+            Some(k) => block.bytes.get(k * len..(k + 1) * len),
+            None if prepared => {
+                let at = block.set.parity().iter().position(|s| s == stripe).unwrap_or_default();
+                self.scratch.get(at * len..(at + 1) * len)
+            }
+            None => {
+                single.resize(len, 0);
+                grid::parity_stripe(stripe, &block.bytes, &mut single).ok().map(|()| single.as_slice())
+            }
+        };
+        let Some(plain) = plain else { return Ok(()) };
+        let p = self.paths.get_mut(path);
+        let Some(route) = p.route else { return Ok(()) };
+        let payload = STRIPE_HEADER_BYTES + len + TAG_BYTES;
+        let (keys, mut sealed) = (&mut *self.keys, Ok(()));
+        let offset = p.flow.on_sent(self.now, payload);
+        self.hops.outbox(path, |out| {
+            out.data(route, offset, payload, |buf| {
+                let mut clear = [0; STRIPE_HEADER_BYTES];
+                header.encode(&mut clear);
+                let (head, rest) = buf.split_at_mut(STRIPE_HEADER_BYTES);
+                let (body, end) = rest.split_at_mut(len);
+                head.copy_from_slice(&clear);
+                body.copy_from_slice(plain);
+                match keys.seal_stripe(&header, body) {
+                    Ok(tag) => end.copy_from_slice(&tag),
+                    Err(_) => {
+                        buf.fill(0);
+                        sealed = Err(Exhausted);
+                    }
+                }
+            })
+        });
+        sealed?;
+        self.stats.stripes_sent += 1;
+        if block.sent.iter().any(|s| s.stripe == stripe) {
+            self.stats.stripes_resent += 1;
+        }
+        block.record(stripe, path, p.flow.sent(), self.now);
+        Ok(())
+    }
+}

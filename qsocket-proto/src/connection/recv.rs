@@ -1,0 +1,412 @@
+//! The receiving half of a stream: blocks on their way in, and bytes that wait for the reader.
+
+use crate::codec::Malformed;
+use crate::control::{MAX_ACK_RANGES, PartialAck, StreamAck};
+use crate::grid::{Plan, StripeId, StripeSet, placement, stripe_len};
+use crate::ids::{SIXTEEN, StreamId};
+use crate::stripe::{BlockHeader, BlockKind};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::Instant;
+
+use super::stats::Repairs;
+
+/// How far beyond the first incomplete block a sender may number its blocks. Bounds the bookkeeping for many
+/// tiny blocks, as the byte window bounds the memory for large ones.
+pub(crate) const BLOCK_WINDOW: u64 = 1024;
+
+/// Memory that a stream's blocks may take beyond its byte window: block heads and padding of a full
+/// [`BLOCK_WINDOW`], 14 and at most 15 bytes each, and one resource name.
+const OVERHEAD_BYTES: u64 = BLOCK_WINDOW * 32 + 256;
+
+/// What the other end did wrong under its own seal. The connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Misbehaved(pub(crate) &'static str);
+
+impl From<Malformed> for Misbehaved {
+    fn from(_: Malformed) -> Self {
+        Self("a sealed message is malformed")
+    }
+}
+
+/// One block of which stripes arrive.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    block_len: u32,
+    /// 16 stripes of room; those in `have` are filled.
+    bytes: Vec<u8>,
+    have: StripeSet,
+    /// Opened parity, kept until the block is whole.
+    parity: Vec<(StripeId, Vec<u8>)>,
+    /// When the stripes at hand, opened or not, first determined the whole block.
+    pub(crate) solvable_since: Option<Instant>,
+}
+
+impl Assembly {
+    /// Makes room for a block. Only after one of its stripes opened: the length is then the sender's own word.
+    pub(crate) fn new(block_len: u32) -> Self {
+        Self {
+            block_len,
+            bytes: vec![0; stripe_len(block_len as usize) * SIXTEEN],
+            have: StripeSet::EMPTY,
+            parity: Vec::new(),
+            solvable_since: None,
+        }
+    }
+
+    pub(crate) fn block_len(&self) -> u32 {
+        self.block_len
+    }
+
+    pub(crate) fn have(&self) -> StripeSet {
+        self.have
+    }
+
+    /// Puts an opened stripe in its place.
+    pub(crate) fn insert(&mut self, stripe: StripeId, plaintext: &[u8]) {
+        let len = plaintext.len();
+        match stripe.data_index() {
+            Some(k) => {
+                if let Some(slot) = self.bytes.get_mut(k * len..(k + 1) * len) {
+                    slot.copy_from_slice(plaintext);
+                    self.have.insert(stripe);
+                }
+            }
+            None => {
+                if self.have.insert(stripe) {
+                    self.parity.push((stripe, plaintext.to_vec()));
+                }
+            }
+        }
+    }
+
+    /// Fills the missing data stripes from opened ones. True if the block is whole now.
+    pub(crate) fn solve(&mut self, block: u64, repairs: &mut Repairs) -> bool {
+        if self.have.contains_all(StripeSet::DATA) {
+            return true;
+        }
+        let plan = Plan::new(self.have);
+        let whole = self.have.union(plan.recovered()).contains_all(StripeSet::DATA);
+        let parity = &self.parity;
+        let find = |id| parity.iter().find(|(p, _)| *p == id).map(|(_, bytes)| bytes.as_slice());
+        if !whole || plan.apply(&mut self.bytes, find).is_err() {
+            return false;
+        }
+        for step in plan.steps() {
+            repairs.record(placement(step.target(), block), step.sources());
+        }
+        self.have = self.have.union(StripeSet::DATA);
+        true
+    }
+
+    /// The block's plaintext, padded; meaningful once [`solve`](Self::solve) said so.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn memory(&self) -> u64 {
+        (self.bytes.len() + self.parity.iter().map(|(_, b)| b.len()).sum::<usize>()) as u64
+    }
+}
+
+/// A whole block that waits for its turn or its reader.
+#[derive(Debug)]
+struct Whole {
+    bytes: Vec<u8>,
+    header: BlockHeader,
+    resource: Range<usize>,
+    data: Range<usize>,
+}
+
+/// The receiving half of one stream.
+#[derive(Debug)]
+pub(crate) struct RecvStream {
+    /// Every block below is complete.
+    next: u64,
+    /// Complete blocks from `next` on.
+    early: BTreeMap<u64, Whole>,
+    pub(crate) assemblies: BTreeMap<u64, Assembly>,
+    /// In order, not yet read to the end.
+    queue: VecDeque<Whole>,
+    /// End of the bytes in `queue`.
+    end: u64,
+    /// First byte that the application has not taken.
+    read: u64,
+    /// Bytes credited to the connection's window.
+    credited: u64,
+    /// Highest stream offset of any complete block: what counts against the windows.
+    highest: u64,
+    /// What the sender may use.
+    max: u64,
+    window: u64,
+    /// Bytes of blocks held, whole or not.
+    memory: u64,
+    fin: Option<u64>,
+    reset: Option<u32>,
+    stopped: bool,
+    resource: Vec<u8>,
+    /// The reader found nothing and is to be told when that changes.
+    pub(crate) reader_waits: bool,
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOutcome {
+    /// So many bytes.
+    Bytes(usize),
+    /// The verified end of the stream.
+    Fin,
+    /// Nothing yet.
+    Blocked,
+    /// The sender gave the stream up.
+    Reset(u32),
+}
+
+impl RecvStream {
+    pub(crate) fn new(window: u64) -> Self {
+        Self {
+            next: 0,
+            early: BTreeMap::new(),
+            assemblies: BTreeMap::new(),
+            queue: VecDeque::new(),
+            end: 0,
+            read: 0,
+            credited: 0,
+            highest: 0,
+            max: window,
+            window,
+            memory: 0,
+            fin: None,
+            reset: None,
+            stopped: false,
+            resource: Vec::new(),
+            reader_waits: false,
+        }
+    }
+
+    /// Whether stripes of this block are still of use.
+    pub(crate) fn wants(&self, block: u64) -> bool {
+        block >= self.next
+            && block < self.next + BLOCK_WINDOW
+            && self.reset.is_none()
+            && !self.early.contains_key(&block)
+    }
+
+    /// Takes an opened stripe. False if the block has no room: its sender passes the window it was given.
+    pub(crate) fn insert(
+        &mut self,
+        block: u64,
+        block_len: u32,
+        stripe: StripeId,
+        plaintext: &[u8],
+    ) -> Option<&mut Assembly> {
+        let room = self.window + OVERHEAD_BYTES + u64::from(block_len);
+        let assembly = match self.assemblies.entry(block) {
+            std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                let assembly = Assembly::new(block_len);
+                if self.memory + assembly.memory() > room {
+                    return None;
+                }
+                slot.insert(assembly)
+            }
+        };
+        if assembly.block_len != block_len {
+            return None;
+        }
+        let before = assembly.memory();
+        let fresh = assembly.have.is_empty();
+        assembly.insert(stripe, plaintext);
+        self.memory += assembly.memory() - if fresh { 0 } else { before };
+        Some(assembly)
+    }
+
+    /// Takes a block whose assembly is whole. Returns by how much the highest offset grew.
+    pub(crate) fn complete(&mut self, block: u64) -> Result<u64, Misbehaved> {
+        let Some(assembly) = self.assemblies.remove(&block) else {
+            return Ok(0);
+        };
+        self.memory -= assembly.memory();
+        let bytes = assembly.bytes;
+        let (header, resource, data) = BlockHeader::decode(&bytes, assembly.block_len as usize)?;
+        if header.kind == BlockKind::Hello || (header.kind == BlockKind::First) != (block == 0) {
+            return Err(Misbehaved("a block is of the wrong kind"));
+        }
+        let end = header.offset + u64::from(header.len);
+        if end > self.max {
+            return Err(Misbehaved("a block passes the stream's window"));
+        }
+        if self.fin.is_some_and(|fin| end > fin) {
+            return Err(Misbehaved("a block lies behind the end of its stream"));
+        }
+        let grown = end.saturating_sub(self.highest);
+        self.highest = self.highest.max(end);
+        self.memory += bytes.len() as u64;
+        self.early.insert(block, Whole { bytes, header, resource, data });
+        while let Some(whole) = self.early.remove(&self.next) {
+            self.next += 1;
+            self.take_in_order(whole)?;
+        }
+        Ok(grown)
+    }
+
+    fn take_in_order(&mut self, whole: Whole) -> Result<(), Misbehaved> {
+        if whole.header.offset != self.end {
+            return Err(Misbehaved("blocks leave a gap or overlap"));
+        }
+        if self.fin.is_some() {
+            return Err(Misbehaved("a block follows the end of its stream"));
+        }
+        if whole.header.kind == BlockKind::First {
+            self.resource = whole.bytes.get(whole.resource.clone()).unwrap_or_default().to_vec();
+        }
+        self.end += u64::from(whole.header.len);
+        if whole.header.fin {
+            self.fin = Some(self.end);
+        }
+        if whole.data.is_empty() || self.stopped {
+            self.memory -= whole.bytes.len() as u64;
+        } else {
+            self.queue.push_back(whole);
+        }
+        if self.stopped {
+            self.read = self.end;
+        }
+        Ok(())
+    }
+
+    /// Copies waiting bytes.
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> ReadOutcome {
+        let mut taken = 0;
+        while let Some(front) = self.queue.front_mut() {
+            let waiting = front.bytes.get(front.data.clone()).unwrap_or_default();
+            let n = waiting.len().min(buf.len() - taken);
+            if let (Some(to), Some(from)) = (buf.get_mut(taken..taken + n), waiting.get(..n)) {
+                to.copy_from_slice(from);
+            }
+            taken += n;
+            front.data.start += n;
+            if !front.data.is_empty() {
+                break;
+            }
+            self.memory -= front.bytes.len() as u64;
+            self.queue.pop_front();
+        }
+        self.read += taken as u64;
+        if taken > 0 || buf.is_empty() {
+            return ReadOutcome::Bytes(taken);
+        }
+        if let Some(code) = self.reset {
+            return ReadOutcome::Reset(code);
+        }
+        if self.fin == Some(self.read) {
+            return ReadOutcome::Fin;
+        }
+        self.reader_waits = true;
+        ReadOutcome::Blocked
+    }
+
+    /// The window to tell the sender, once it is worth a packet: half of it has been used up.
+    pub(crate) fn window_update(&mut self) -> Option<u64> {
+        let wanted = self.read + self.window;
+        if self.fin.is_some() || self.reset.is_some() || wanted - self.max < self.window / 2 {
+            return None;
+        }
+        self.max = wanted;
+        Some(wanted)
+    }
+
+    /// The application wants no more.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+        self.memory -= self.queue.iter().map(|w| w.bytes.len() as u64).sum::<u64>();
+        self.queue.clear();
+        self.read = self.end;
+    }
+
+    /// Bytes that no longer count against the connection's window, since the last call: read, or never to be read.
+    pub(crate) fn take_credit(&mut self) -> u64 {
+        let settled = if self.stopped { self.read.max(self.highest) } else { self.read };
+        let credit = settled - self.credited;
+        self.credited = settled;
+        credit
+    }
+
+    /// The sender gave the stream up.
+    pub(crate) fn reset(&mut self, code: u32, final_size: u64) -> Result<(), Misbehaved> {
+        if self.reset.is_some() {
+            return Ok(());
+        }
+        if final_size < self.highest || final_size > self.max {
+            return Err(Misbehaved("a reset contradicts the bytes that were sent"));
+        }
+        if self.fin.is_some() {
+            // Every byte up to the FIN is here; the reset of a finished stream says nothing new.
+            return Ok(());
+        }
+        self.reset = Some(code);
+        self.early.clear();
+        self.assemblies.clear();
+        self.queue.clear();
+        self.memory = 0;
+        self.read = final_size;
+        Ok(())
+    }
+
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    pub(crate) fn resource(&self) -> &[u8] {
+        &self.resource
+    }
+
+    /// Whether the first block is here, so that the stream can be offered to the application.
+    pub(crate) fn is_named(&self) -> bool {
+        self.next > 0
+    }
+
+    /// Whether nothing more can arrive or be read.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.reset.is_some() || self.fin == Some(self.read)
+    }
+
+    pub(crate) fn has_fin(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    /// Whether a later block is whole before an earlier one.
+    pub(crate) fn has_gap(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// What an ACK says of the stream.
+    pub(crate) fn ack(&self, stream: StreamId) -> StreamAck {
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for block in self.early.keys() {
+            let distance = (block - self.next) as u16;
+            match ranges.last_mut() {
+                Some((start, count)) if *start + *count == distance => *count += 1,
+                _ if ranges.len() == MAX_ACK_RANGES => break,
+                _ => ranges.push((distance, 1)),
+            }
+        }
+        StreamAck { stream, next: self.next, ranges }
+    }
+
+    /// The blocks of which some stripes are here, oldest first.
+    pub(crate) fn partial(&self, stream: StreamId) -> impl Iterator<Item = PartialAck> {
+        self.assemblies.iter().map(move |(block, a)| PartialAck { stream, block: *block, have: a.have })
+    }
+}
+
+#[cfg(test)]
+mod tests;

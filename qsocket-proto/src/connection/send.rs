@@ -1,0 +1,348 @@
+//! The sending half of a stream: bytes that wait, and frozen blocks that wait for their acknowledgement.
+
+use crate::grid::{MAX_BLOCK_BYTES, ParitySet, StripeId, StripeSet, is_complete, stripe_len};
+use crate::ids::{PathId, SIXTEEN};
+use crate::stripe::{BlockHeader, BlockKind};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::recv::BLOCK_WINDOW;
+
+/// Where a stripe went last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) stripe: StripeId,
+    pub(crate) path: PathId,
+    /// End of its frame in the path's byte count.
+    pub(crate) end: u64,
+}
+
+/// A block whose bytes, length, offset, FIN and padding are settled for good.
+#[derive(Debug)]
+pub(crate) struct SentBlock {
+    pub(crate) number: u64,
+    pub(crate) phase: u32,
+    /// Plaintext, zero-padded to 16 stripes: the send buffer is the retransmission buffer.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) block_len: u32,
+    pub(crate) data_len: u32,
+    pub(crate) set: ParitySet,
+    pub(crate) sent: Vec<Sent>,
+    /// Stripes that are yet to go out and without which the receiver cannot complete the block.
+    pub(crate) due: StripeSet,
+    /// Stripes that the receiver said it holds.
+    pub(crate) peer_has: StripeSet,
+    pub(crate) first_sent: Option<Instant>,
+    pub(crate) last_sent: Option<Instant>,
+    pub(crate) resent: bool,
+    pub(crate) acked: bool,
+}
+
+impl SentBlock {
+    pub(crate) fn stripe_len(&self) -> usize {
+        self.bytes.len() / SIXTEEN
+    }
+
+    /// The stripes on their way that `alive` still believes in, and those that the receiver holds.
+    pub(crate) fn outstanding(&self, mut alive: impl FnMut(&Sent) -> bool) -> StripeSet {
+        self.sent.iter().filter(|s| alive(s)).fold(self.peer_has.union(self.due), |mut set, s| {
+            set.insert(s.stripe);
+            set
+        })
+    }
+
+    /// Schedules data stripes until what is outstanding determines the block. True if anything was missing.
+    pub(crate) fn mend(&mut self, mut outstanding: StripeSet) -> bool {
+        let before = self.due;
+        for stripe in StripeSet::DATA.iter() {
+            if is_complete(outstanding) {
+                break;
+            }
+            if outstanding.insert(stripe) {
+                self.due.insert(stripe);
+            }
+        }
+        self.due != before
+    }
+
+    pub(crate) fn record(&mut self, stripe: StripeId, path: PathId, end: u64, now: Instant) {
+        self.due.remove(stripe);
+        self.first_sent.get_or_insert(now);
+        self.last_sent = Some(now);
+        match self.sent.iter_mut().find(|s| s.stripe == stripe) {
+            Some(s) => {
+                *s = Sent { stripe, path, end };
+                self.resent = true;
+            }
+            None => self.sent.push(Sent { stripe, path, end }),
+        }
+    }
+}
+
+/// How far the end of a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fin {
+    /// The application may write more.
+    Open,
+    /// The application wants no more; the FIN is not in a block yet.
+    Wanted,
+    /// The FIN is in this block.
+    Frozen,
+    /// The receiver has every byte and the FIN.
+    Acked,
+}
+
+/// The sending half of one stream.
+#[derive(Debug)]
+pub(crate) struct SendStream {
+    /// Bytes that are in no block yet, gathered where they will be sealed: each vector begins with room for
+    /// the block's head.
+    pending: VecDeque<Vec<u8>>,
+    pending_bytes: usize,
+    /// Name of the resource, which the first block carries.
+    resource: Vec<u8>,
+    next_block: u64,
+    /// Stream offset of the first pending byte.
+    offset: u64,
+    /// What the receiver allows.
+    max: u64,
+    /// Frozen and not acknowledged, by number; acknowledged ones leave from the front.
+    blocks: VecDeque<SentBlock>,
+    in_flight_bytes: usize,
+    fin: Fin,
+    reset: Option<u32>,
+    /// The writer found no room and is to be told when there is some.
+    pub(crate) writer_waits: bool,
+}
+
+impl SendStream {
+    pub(crate) fn new(resource: Vec<u8>, max: u64) -> Self {
+        Self {
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            resource,
+            next_block: 0,
+            offset: 0,
+            max,
+            blocks: VecDeque::new(),
+            in_flight_bytes: 0,
+            fin: Fin::Open,
+            reset: None,
+            writer_waits: false,
+        }
+    }
+
+    /// Room in the send buffer of `capacity` bytes, which holds bytes until they are acknowledged.
+    pub(crate) fn room(&self, capacity: usize) -> usize {
+        capacity.saturating_sub(self.pending_bytes + self.in_flight_bytes)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.fin == Fin::Open && self.reset.is_none()
+    }
+
+    pub(crate) fn reset_code(&self) -> Option<u32> {
+        self.reset
+    }
+
+    /// Takes bytes, as many as `room` says.
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+        self.pending_bytes += bytes.len();
+        while !bytes.is_empty() {
+            if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) {
+                let begin = self.fresh();
+                self.pending.push_back(begin);
+            }
+            let Some(back) = self.pending.back_mut() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(MAX_BLOCK_BYTES - back.len()));
+            if back.capacity() - back.len() < now.len() {
+                // Large writes get a whole block at once; small ones grow it as Vec does.
+                back.reserve(if now.len() > MAX_BLOCK_BYTES / 4 { MAX_BLOCK_BYTES } else { now.len() });
+            }
+            back.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// Begins the vector of the next block that will be frozen after all pending ones.
+    fn fresh(&self) -> Vec<u8> {
+        let mut begin = vec![0; BlockHeader::BYTES];
+        if self.next_block == 0 && self.pending.is_empty() {
+            begin.push(self.resource.len() as u8);
+            begin.extend_from_slice(&self.resource);
+        }
+        begin
+    }
+
+    /// Says that no more bytes follow.
+    pub(crate) fn finish(&mut self) {
+        if self.fin == Fin::Open {
+            self.fin = Fin::Wanted;
+        }
+    }
+
+    /// Whether the receiver acknowledged everything and the FIN.
+    pub(crate) fn is_acked(&self) -> bool {
+        self.fin == Fin::Acked
+    }
+
+    /// Whether nothing is left to do for the sender.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.fin == Fin::Acked || self.reset.is_some()
+    }
+
+    /// Whether a frozen block may still be on its way, so that its bytes may have been delivered.
+    pub(crate) fn was_used(&self) -> bool {
+        self.next_block > 0
+    }
+
+    /// Whether there is something to freeze. The first block goes out even when it is empty: it opens the stream.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.reset.is_none() && (self.pending_bytes > 0 || self.fin == Fin::Wanted || self.next_block == 0)
+    }
+
+    /// Whether a block is unacknowledged.
+    pub(crate) fn has_unacked(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    /// Settles the next block: as much of the pending bytes as the windows allow. `None` if they allow nothing,
+    /// or the block window is used up, or (with `hold`) an earlier block is unacknowledged and this one is small.
+    pub(crate) fn freeze(
+        &mut self,
+        connection_room: u64,
+        phase: u32,
+        set: ParitySet,
+        hold: bool,
+    ) -> Option<&mut SentBlock> {
+        if !self.has_pending() {
+            return None;
+        }
+        if self.blocks.front().is_some_and(|b| self.next_block >= b.number + BLOCK_WINDOW) {
+            return None;
+        }
+        let allowed = self.max.saturating_sub(self.offset).min(connection_room);
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+        let mut bytes = self.pending.pop_front().unwrap_or_else(|| self.fresh());
+        let head = if self.next_block == 0 { self.resource.len() + 1 } else { 0 } + BlockHeader::BYTES;
+        let mut data_len = bytes.len() - head;
+        if data_len > 0 && (allowed == 0 || (hold && !self.blocks.is_empty() && self.pending.is_empty())) {
+            self.pending.push_front(bytes);
+            return None;
+        }
+        if data_len > allowed {
+            // The rest becomes the next block; its head is made anew.
+            let mut rest = vec![0; BlockHeader::BYTES];
+            rest.extend_from_slice(bytes.get(head + allowed..).unwrap_or_default());
+            bytes.truncate(head + allowed);
+            data_len = allowed;
+            self.pending.push_front(rest);
+        }
+        self.pending_bytes -= data_len;
+        let fin = self.fin == Fin::Wanted && self.pending_bytes == 0;
+        if fin {
+            self.fin = Fin::Frozen;
+        }
+        let kind = if self.next_block == 0 { BlockKind::First } else { BlockKind::Data };
+        let header = BlockHeader { kind, fin, offset: self.offset, len: data_len as u32 };
+        if let Some(begin) = bytes.first_chunk_mut() {
+            *begin = header.encode();
+        }
+        let block_len = bytes.len();
+        bytes.resize(stripe_len(block_len) * SIXTEEN, 0);
+        self.offset += data_len as u64;
+        self.in_flight_bytes += data_len;
+        self.blocks.push_back(SentBlock {
+            number: self.next_block,
+            phase,
+            bytes,
+            block_len: block_len as u32,
+            data_len: data_len as u32,
+            set,
+            sent: Vec::with_capacity(set.stripes().len()),
+            due: StripeSet::EMPTY,
+            peer_has: StripeSet::EMPTY,
+            first_sent: None,
+            last_sent: None,
+            resent: false,
+            acked: false,
+        });
+        self.next_block += 1;
+        self.blocks.back_mut()
+    }
+
+    /// Stream bytes that are in blocks: what counts against the windows.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(crate) fn set_max(&mut self, max: u64) {
+        self.max = self.max.max(max);
+    }
+
+    pub(crate) fn blocks_mut(&mut self) -> impl Iterator<Item = &mut SentBlock> {
+        self.blocks.iter_mut().filter(|b| !b.acked)
+    }
+
+    pub(crate) fn block_mut(&mut self, number: u64) -> Option<&mut SentBlock> {
+        let first = self.blocks.front()?.number;
+        let at = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.blocks.get_mut(at).filter(|b| !b.acked)
+    }
+
+    /// Whether a block after this one is acknowledged.
+    pub(crate) fn is_overtaken(&self, number: u64) -> bool {
+        self.blocks.iter().any(|b| b.acked && b.number > number)
+    }
+
+    /// Marks the blocks from `start` to below `end` as acknowledged. Calls `each` for every newly acknowledged one.
+    pub(crate) fn acknowledge(&mut self, start: u64, end: u64, mut each: impl FnMut(&SentBlock)) {
+        let Some(first) = self.blocks.front().map(|b| b.number) else { return };
+        let from = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
+        let to = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX).min(self.blocks.len());
+        for block in self.blocks.iter_mut().take(to).skip(from).filter(|b| !b.acked) {
+            block.acked = true;
+            self.in_flight_bytes -= block.data_len as usize;
+            each(block);
+            // The bytes go at once; the entry stays until its turn to leave.
+            block.bytes = Vec::new();
+            block.sent = Vec::new();
+            block.due = StripeSet::EMPTY;
+        }
+        while self.blocks.front().is_some_and(|b| b.acked) {
+            self.blocks.pop_front();
+        }
+        if self.fin == Fin::Frozen && self.blocks.is_empty() {
+            self.fin = Fin::Acked;
+        }
+    }
+
+    /// Whether an unacknowledged block was sealed in this phase.
+    pub(crate) fn uses_phase(&self, phase: u32) -> bool {
+        self.blocks.iter().any(|b| !b.acked && b.phase == phase)
+    }
+
+    /// Whether a frozen block has stripes that no path took yet: newer blocks wait for it.
+    pub(crate) fn owes(&self) -> bool {
+        self.blocks.iter().any(|b| !b.due.is_empty())
+    }
+
+    /// Whether the stream's own windows allow another block.
+    pub(crate) fn may_freeze(&self) -> bool {
+        (self.max > self.offset || self.pending_bytes == 0)
+            && self.blocks.front().is_none_or(|b| self.next_block < b.number + BLOCK_WINDOW)
+    }
+
+    /// Gives the stream up. Returns what the RESET says: the bytes that count against the windows.
+    pub(crate) fn reset(&mut self, code: u32) -> Option<u64> {
+        if self.is_finished() {
+            return None;
+        }
+        self.reset = Some(code);
+        self.pending.clear();
+        self.blocks.clear();
+        self.pending_bytes = 0;
+        self.in_flight_bytes = 0;
+        Some(self.offset)
+    }
+}

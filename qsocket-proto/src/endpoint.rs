@@ -1,0 +1,373 @@
+//! One principal's set of 25 hops, and which frame on them belongs to which connection.
+//!
+//! An [`Endpoint`] owns no connection: the caller does, so that each can have its own lock. It names them by
+//! [`Handle`], opens them ([`Endpoint::dial`]) or finds that 16 relays brought one ([`Routed::New`]), and says of
+//! every frame whose it is ([`Endpoint::handle_frame`]).
+
+mod acceptor;
+
+pub use acceptor::{Admission, MAX_UNCONFIRMED, PENDING_BYTES, PENDING_IDS, QUORUM_DEADLINE};
+
+use crate::connection::{Config, Connection, Dial, Hops};
+use crate::frame::{Frame, RouteError};
+use crate::ids::{ConnectionId, PathId, PathSet, Principal, RELAYS, Role, RouteId};
+use crate::open::{MixedFamilies, OpenHeader};
+use acceptor::{Acceptor, Offer, Outcome};
+use rand_core::CryptoRng;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Names a connection of an endpoint; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(pub u32);
+
+/// Something that a frame tells a connection.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes from the other end.
+    Data {
+        /// The frame's place in the path's byte count.
+        offset: u32,
+        /// Opened in place.
+        payload: &'a mut [u8],
+    },
+    /// A relay dropped bytes of the connection.
+    Congested {
+        /// How many.
+        bytes: u32,
+    },
+    /// The route on this path is gone.
+    RouteError {
+        /// Why.
+        reason: RouteError,
+    },
+    /// The relay let go of the route on this path.
+    Detached,
+    /// The client joins this path (server).
+    Join {
+        /// What the relay calls the connection on this hop.
+        route: RouteId,
+        /// By OPEN, not by ATTACH.
+        opened: bool,
+    },
+}
+
+/// Whose a frame is.
+#[derive(Debug)]
+pub enum Routed<'a> {
+    /// Nobody's, or the endpoint's own.
+    Nothing,
+    /// Hand this to [`Connection::handle_input`].
+    To(Handle, Input<'a>),
+    /// A connection that 16 relays brought. It is not open before its [`Event::Established`].
+    ///
+    /// [`Event::Established`]: crate::connection::Event::Established
+    New(Handle, Box<Connection>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    header: Arc<[u8]>,
+    unconfirmed: bool,
+}
+
+/// What names a connection at a server: ids of different clients never meet.
+type Key = (Principal, ConnectionId);
+
+/// A principal with its hops. See the [module](self).
+pub struct Endpoint {
+    principal: Principal,
+    role: Role,
+    config: Arc<Config>,
+    rng: Box<dyn CryptoRng + Send>,
+    up: PathSet,
+    next: u32,
+    entries: BTreeMap<Handle, Entry>,
+    by_key: BTreeMap<Key, Handle>,
+    routes: [BTreeMap<RouteId, Handle>; RELAYS],
+    acceptor: Option<Acceptor>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("principal", &self.principal)
+            .field("role", &self.role)
+            .field("up", &self.up)
+            .field("connections", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint that opens connections.
+    pub fn client(principal: Principal, config: Arc<Config>, rng: Box<dyn CryptoRng + Send>) -> Self {
+        Self::new(principal, Role::Client, config, rng, None)
+    }
+
+    /// An endpoint that takes connections, those that `admission` admits.
+    pub fn server(
+        principal: Principal,
+        config: Arc<Config>,
+        rng: Box<dyn CryptoRng + Send>,
+        admission: Box<dyn Admission>,
+    ) -> Self {
+        let acceptor = Acceptor::new(principal, config.clone(), admission);
+        Self::new(principal, Role::Server, config, rng, Some(acceptor))
+    }
+
+    fn new(
+        principal: Principal,
+        role: Role,
+        config: Arc<Config>,
+        rng: Box<dyn CryptoRng + Send>,
+        acceptor: Option<Acceptor>,
+    ) -> Self {
+        Self {
+            principal,
+            role,
+            config,
+            rng,
+            up: PathSet::EMPTY,
+            next: 1,
+            entries: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            routes: std::array::from_fn(|_| BTreeMap::new()),
+            acceptor,
+        }
+    }
+
+    /// Whose hops these are.
+    pub fn principal(&self) -> Principal {
+        self.principal
+    }
+
+    /// In which role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The hops that stand.
+    pub fn up(&self) -> PathSet {
+        self.up
+    }
+
+    /// Relays whose share was not the one that the client made, by path: how often.
+    pub fn liars(&self) -> [u64; RELAYS] {
+        self.acceptor.as_ref().map(|a| a.liars).unwrap_or_default()
+    }
+
+    /// Bytes that the openings of unknown clients hold now: for tests of bounds.
+    pub fn pending_bytes(&self) -> usize {
+        self.acceptor.as_ref().map_or(0, Acceptor::pending_bytes)
+    }
+
+    /// Begins a connection. Its caller drives it from now on.
+    ///
+    /// # Errors
+    /// [`MixedFamilies`] if source and destination are of different address families.
+    pub fn dial(&mut self, now: Instant, dial: Dial) -> Result<(Handle, Connection), MixedFamilies> {
+        let handle = self.take_handle();
+        let route = RouteId(handle.0);
+        let client = dial.client;
+        let mut connection = Connection::dial(now, route, dial, self.config.clone(), &mut *self.rng)?;
+        for path in self.up.iter() {
+            connection.handle_path_up(now, path);
+        }
+        for routes in &mut self.routes {
+            routes.insert(route, handle);
+        }
+        let key = (client, connection.id());
+        self.entries.insert(handle, Entry { key, header: Arc::default(), unconfirmed: false });
+        Ok((handle, connection))
+    }
+
+    /// The hop of a path stands. A client's caller then tells each connection,
+    /// [`Connection::handle_path_up`].
+    pub fn path_up(&mut self, path: PathId) {
+        self.up.insert(path);
+    }
+
+    /// The hop of a path is gone. The caller then tells each connection, [`Connection::handle_path_down`].
+    pub fn path_down(&mut self, path: PathId) {
+        self.up.remove(path);
+        if let Some(acceptor) = &mut self.acceptor {
+            self.routes[path.index()].clear();
+            acceptor.path_down(path);
+        }
+    }
+
+    /// Finds out whose a frame is. Frames about the hop itself (PING, PONG, REKEY, CLOSE) are the caller's.
+    pub fn handle_frame<'a, H: Hops>(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        frame: Frame<'a>,
+        hops: &mut H,
+    ) -> Routed<'a> {
+        match frame {
+            Frame::Data { route, offset, payload } => match self.routes[path.index()].get(&route) {
+                Some(handle) => Routed::To(*handle, Input::Data { offset, payload }),
+                None => self.on_pending_data(now, path, route, payload, hops),
+            },
+            Frame::Congested { route, bytes } => self.to(path, route, Input::Congested { bytes }),
+            Frame::RouteError { route, reason } => self.to(path, route, Input::RouteError { reason }),
+            Frame::Detach { route } => {
+                let handle = match self.role {
+                    Role::Client => self.routes[path.index()].get(&route).copied(),
+                    Role::Server => self.routes[path.index()].remove(&route),
+                };
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.detach(path, route);
+                }
+                handle.map_or(Routed::Nothing, |handle| Routed::To(handle, Input::Detached))
+            }
+            Frame::Open { route, header, share, proof } => {
+                if self.acceptor.is_none() {
+                    return Routed::Nothing;
+                }
+                let Ok(decoded) = OpenHeader::decode(header) else {
+                    return refuse(hops, path, route, RouteError::NotYours);
+                };
+                if let Some(joined) = self.join(path, route, &decoded, header, true, hops) {
+                    return joined;
+                }
+                let unconfirmed = self.unconfirmed(decoded.client);
+                let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
+                let offer = Offer { path, route, header: decoded, encoded: header, share, proof };
+                let outcome = acceptor.open(now, offer, unconfirmed, hops, &mut *self.rng);
+                self.on_outcome(now, outcome)
+            }
+            Frame::Attach { route, header } => {
+                if self.acceptor.is_none() {
+                    return Routed::Nothing;
+                }
+                let Ok(decoded) = OpenHeader::decode(header) else {
+                    return refuse(hops, path, route, RouteError::NotYours);
+                };
+                match self.join(path, route, &decoded, header, false, hops) {
+                    Some(joined) => joined,
+                    None => refuse(hops, path, route, RouteError::UnknownConnection),
+                }
+            }
+            Frame::Ping { .. } | Frame::Pong { .. } | Frame::Rekey | Frame::Close { .. } => Routed::Nothing,
+        }
+    }
+
+    /// The caller saw [`Event::Established`](crate::connection::Event::Established) of a server's connection.
+    pub fn confirmed(&mut self, handle: Handle) {
+        if let Some(entry) = self.entries.get_mut(&handle) {
+            entry.unconfirmed = false;
+        }
+    }
+
+    /// Forgets a connection that is closed, and tells the relays that its routes are free.
+    pub fn forget<H: Hops>(&mut self, handle: Handle, hops: &mut H) {
+        let Some(entry) = self.entries.remove(&handle) else { return };
+        self.by_key.remove(&entry.key);
+        for (path, routes) in PathId::all().zip(&mut self.routes) {
+            routes.retain(|route, of| {
+                if *of == handle {
+                    detach(hops, path, *route);
+                }
+                *of != handle
+            });
+        }
+    }
+
+    /// A deadline of an opening passed.
+    pub fn handle_timeout<H: Hops>(&mut self, now: Instant, hops: &mut H) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.handle_timeout(now, hops);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest, and what for.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.acceptor.as_ref()?.poll_timeout().map(|at| (at, "deadline of a connection without a quorum"))
+    }
+
+    fn take_handle(&mut self) -> Handle {
+        let handle = Handle(self.next);
+        self.next = self.next.wrapping_add(1);
+        handle
+    }
+
+    fn unconfirmed(&self, client: Principal) -> usize {
+        let of_client = (client, ConnectionId([0; 16]))..=(client, ConnectionId([0xff; 16]));
+        let entries = self.by_key.range(of_client).filter_map(|(_, handle)| self.entries.get(handle));
+        entries.filter(|e| e.unconfirmed).count()
+    }
+
+    fn to<'a>(&self, path: PathId, route: RouteId, input: Input<'a>) -> Routed<'a> {
+        let handle = self.routes[path.index()].get(&route);
+        handle.map_or(Routed::Nothing, |handle| Routed::To(*handle, input))
+    }
+
+    /// Lets a path join the connection that a header names, if there is one and the header is its own.
+    fn join<'a, H: Hops>(
+        &mut self,
+        path: PathId,
+        route: RouteId,
+        decoded: &OpenHeader,
+        header: &[u8],
+        opened: bool,
+        hops: &mut H,
+    ) -> Option<Routed<'a>> {
+        let handle = *self.by_key.get(&(decoded.client, decoded.connection))?;
+        let entry = self.entries.get(&handle)?;
+        if *entry.header != *header {
+            return Some(refuse(hops, path, route, RouteError::NotYours));
+        }
+        let routes = &mut self.routes[path.index()];
+        routes.retain(|_, of| *of != handle);
+        routes.insert(route, handle);
+        Some(Routed::To(handle, Input::Join { route, opened }))
+    }
+
+    fn on_pending_data<'a, H: Hops>(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        route: RouteId,
+        payload: &mut [u8],
+        hops: &mut H,
+    ) -> Routed<'a> {
+        let Some(client) = self.acceptor.as_ref().and_then(|a| a.client_of(path, route)) else {
+            return Routed::Nothing;
+        };
+        let unconfirmed = self.unconfirmed(client);
+        let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
+        let outcome = acceptor.hello(now, path, route, payload, unconfirmed, hops, &mut *self.rng);
+        self.on_outcome(now, outcome)
+    }
+
+    fn on_outcome<'a>(&mut self, now: Instant, outcome: Outcome) -> Routed<'a> {
+        let Outcome::Accepted(accept, joins) = outcome else { return Routed::Nothing };
+        let handle = self.take_handle();
+        let key = (accept.header.client, accept.header.connection);
+        let header = accept.encoded.clone();
+        self.entries.insert(handle, Entry { key, header, unconfirmed: true });
+        self.by_key.insert(key, handle);
+        let mut connection = Connection::accepted(now, *accept, self.config.clone());
+        for (path, route) in joins {
+            self.routes[path.index()].insert(route, handle);
+            connection.handle_input(now, path, Input::Join { route, opened: true });
+        }
+        Routed::New(handle, Box::new(connection))
+    }
+}
+
+fn refuse<'a, H: Hops>(hops: &mut H, path: PathId, route: RouteId, reason: RouteError) -> Routed<'a> {
+    // A full outbox loses the advice; the client's own deadline stands behind it.
+    hops.outbox(path, |out| out.frame(&Frame::RouteError { route, reason }));
+    Routed::Nothing
+}
+
+fn detach<H: Hops>(hops: &mut H, path: PathId, route: RouteId) {
+    // A relay that does not hear of it drops the route with the hop.
+    hops.outbox(path, |out| out.frame(&Frame::Detach { route }));
+}
