@@ -7,7 +7,7 @@
 pub(crate) const REDUCTION: u8 = 0x1B;
 
 /// Powers of the generator x + 1, twice over, so that a sum of two logarithms needs no reduction.
-const EXP: [u8; 510] = {
+static EXP: [u8; 510] = {
     let mut exp = [0; 510];
     let (mut power, mut i) = (1u8, 0);
     while i < 255 {
@@ -20,7 +20,7 @@ const EXP: [u8; 510] = {
 };
 
 /// Logarithms to the base x + 1. The entry of 0 is never used.
-const LOG: [u8; 256] = {
+static LOG: [u8; 256] = {
     let mut log = [0; 256];
     let mut i = 0;
     while i < 255 {
@@ -31,7 +31,7 @@ const LOG: [u8; 256] = {
 };
 
 /// The product of `a` and x.
-pub(crate) const fn times_x(a: u8) -> u8 {
+const fn times_x(a: u8) -> u8 {
     (a << 1) ^ (REDUCTION & 0u8.wrapping_sub(a >> 7))
 }
 

@@ -292,7 +292,10 @@ pub fn placement(stripe: StripeId, block: u64) -> PathId {
     PATHS[(usize::from(slot) + (block % RELAYS as u64) as usize) % RELAYS]
 }
 
-/// The length of every stripe of a block that holds `block_len` bytes: the sixteenth part, rounded up.
+/// The length of every stripe of a block of `block_len` bytes: the sixteenth part, rounded up
+/// (`docs/protocol.md` 1.2).
+///
+/// The block is laid out in 16 times as many bytes, zeros behind its own; data stripe `k` is the `k`-th slice.
 pub const fn stripe_len(block_len: usize) -> usize {
     block_len.div_ceil(SIXTEEN)
 }

@@ -6,7 +6,7 @@ use crate::gf256::{invert, mul};
 use crate::ids::{RELAYS, SIXTEEN};
 use thiserror::Error;
 
-/// Bytes of every stripe that are worked on together: 25 of them stay in a first-level cache.
+/// Bytes of every stripe that are worked on together: those of 25 stripes stay in a first-level cache.
 const TILE: usize = 1024;
 
 /// Buffers that do not fit together. The caller is at fault, never the peer.
@@ -24,7 +24,7 @@ pub enum Misfit {
         actual: usize,
     },
     /// A stripe that the plan needs was not handed over.
-    #[error("the plan needs {0}, which was not given")]
+    #[error("the plan needs parity stripe {0}, which was not given")]
     Missing(StripeId),
 }
 
@@ -35,7 +35,7 @@ pub fn coefficient(stripe: StripeId, data_index: usize) -> u8 {
     GENERATOR.get(stripe.index()).and_then(|row| row.get(data_index)).copied().unwrap_or(0)
 }
 
-const GENERATOR: [[u8; SIXTEEN]; STRIPES] = {
+static GENERATOR: [[u8; SIXTEEN]; STRIPES] = {
     let mut rows = [[0; SIXTEEN]; STRIPES];
     let mut id = 0;
     while id < STRIPES {
@@ -65,7 +65,7 @@ const fn cauchy(j: u8, k: u8) -> u8 {
 }
 
 /// For each parity cell of the grid, in the order of the ids, the stripes whose XOR is zero.
-pub(super) const GRID_RELATIONS: [u64; PARITY] = {
+static GRID_RELATIONS: [u64; PARITY] = {
     let mut relations = [0; PARITY];
     let mut i = 0;
     while i < PARITY {
@@ -86,7 +86,7 @@ pub(super) const GRID_RELATIONS: [u64; PARITY] = {
 };
 
 /// For each MDS stripe, the factors, by stripe id, with which the stripes add up to zero.
-pub(super) const MDS_RELATIONS: [[u8; STRIPES]; PARITY] = {
+static MDS_RELATIONS: [[u8; STRIPES]; PARITY] = {
     let mut relations = [[0; STRIPES]; PARITY];
     let mut j = 0;
     while j < PARITY {
@@ -124,8 +124,14 @@ pub fn parity(set: ParitySet, data: &[u8], out: &mut [u8]) -> Result<(), Misfit>
         ParitySet::Grid => kernel::grid_parity(&stripes, &mut out),
         ParitySet::Mds => {
             for (from, to) in tiles(len) {
+                // Stripes a multiple of 4 KiB apart would evict each other from the cache while all are in use.
+                let mut near = [[0; TILE]; SIXTEEN];
+                for (near, stripe) in near.iter_mut().zip(&stripes) {
+                    near[..to - from].copy_from_slice(&stripe[from..to]);
+                }
+                let near = near.each_ref().map(|tile| &tile[..]);
                 for (stripe, out) in set.parity().iter().zip(&mut out) {
-                    kernel::combine(&mut out[from..to], &terms(stripe, &stripes, from, to));
+                    kernel::combine(&mut out[from..to], &terms(stripe, &near, 0, to - from));
                 }
             }
         }
@@ -156,7 +162,7 @@ fn terms<'a>(stripe: StripeId, data: &[&'a [u8]; SIXTEEN], from: usize, to: usiz
 /// The block cut in its 16 data stripes.
 pub(super) fn slices(block: &[u8]) -> Result<[&[u8]; SIXTEEN], Misfit> {
     let len = block.len() / SIXTEEN;
-    if block.len() % SIXTEEN != 0 {
+    if !block.len().is_multiple_of(SIXTEEN) {
         return Err(Misfit::Block(block.len()));
     }
     Ok(std::array::from_fn(|k| &block[k * len..(k + 1) * len]))
@@ -176,15 +182,12 @@ pub(super) fn tiles(len: usize) -> impl Iterator<Item = (usize, usize)> {
 pub(super) fn grid_relations(set: StripeSet) -> impl Iterator<Item = u64> {
     PARITY_CELLS
         .into_iter()
-        .zip(GRID_RELATIONS)
-        .filter_map(move |(cell, relation)| (set.bits() >> cell & 1 == 1).then_some(relation))
+        .zip(&GRID_RELATIONS)
+        .filter_map(move |(cell, relation)| (set.bits() >> cell & 1 == 1).then_some(*relation))
 }
 
 /// The MDS relations of the stripes in `set`.
-pub(super) fn mds_relations(set: StripeSet) -> impl Iterator<Item = [u8; STRIPES]> {
+pub(super) fn mds_relations(set: StripeSet) -> impl Iterator<Item = &'static [u8; STRIPES]> {
     let held = set.bits() >> RELAYS;
-    MDS_RELATIONS
-        .into_iter()
-        .enumerate()
-        .filter_map(move |(j, relation)| (held >> j & 1 == 1).then_some(relation))
+    MDS_RELATIONS.iter().enumerate().filter_map(move |(j, relation)| (held >> j & 1 == 1).then_some(relation))
 }

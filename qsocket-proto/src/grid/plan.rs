@@ -96,7 +96,7 @@ impl Plan {
         mut parity: impl FnMut(StripeId) -> Option<&'a [u8]>,
     ) -> Result<(), Misfit> {
         let len = block.len() / SIXTEEN;
-        if block.len() % SIXTEEN != 0 {
+        if !block.len().is_multiple_of(SIXTEEN) {
             return Err(Misfit::Block(block.len()));
         }
         let mut opened: [&[u8]; STRIPES] = [&[]; STRIPES];
@@ -137,7 +137,7 @@ impl Step {
 
     /// `relation` has the factor 1 at `target`.
     fn new(target: StripeId, relation: &impl Relation) -> Self {
-        let sources = StripeSet(relation.stripes() & !target.bit());
+        let sources = StripeSet(relation.touches(StripeSet::ALL.bits() & !target.bit()));
         Self { target, sources, coefficients: relation.factors() }
     }
 
@@ -202,8 +202,8 @@ impl fmt::Debug for Step {
 
 /// Factors with which stripes add up to zero.
 trait Relation: Copy {
-    /// The stripes whose factor is not zero, as bits.
-    fn stripes(&self) -> u64;
+    /// Those of `stripes` whose factor is not zero, as bits.
+    fn touches(&self, stripes: u64) -> u64;
 
     /// The factors by stripe id, or `None` if all are 1.
     fn factors(&self) -> Option<[u8; STRIPES]>;
@@ -217,8 +217,8 @@ trait Relation: Copy {
 
 /// A relation whose factors are 0 or 1, as bits.
 impl Relation for u64 {
-    fn stripes(&self) -> u64 {
-        *self
+    fn touches(&self, stripes: u64) -> u64 {
+        *self & stripes
     }
 
     fn factors(&self) -> Option<[u8; STRIPES]> {
@@ -232,26 +232,45 @@ impl Relation for u64 {
     }
 }
 
-/// A relation with any factors, by stripe id.
-impl Relation for [u8; STRIPES] {
-    fn stripes(&self) -> u64 {
-        self.iter().rev().fold(0, |bits, factor| bits << 1 | u64::from(*factor != 0))
+/// A relation with any factors: by stripe id, eight to a word, filled up to whole vector registers.
+#[derive(Clone, Copy)]
+struct Wide([u64; Self::WORDS]);
+
+impl Wide {
+    const WORDS: usize = STRIPES.next_multiple_of(16) / 8;
+
+    fn new(factors: impl Iterator<Item = u8>) -> Self {
+        let mut words = [0; Self::WORDS];
+        for (i, factor) in factors.enumerate().take(STRIPES) {
+            words[i / 8] |= u64::from(factor) << (i % 8 * 8);
+        }
+        Self(words)
+    }
+
+    fn factor(&self, stripe: StripeId) -> u8 {
+        (self.0[stripe.index() / 8] >> (stripe.index() % 8 * 8)) as u8
+    }
+}
+
+impl Relation for Wide {
+    fn touches(&self, stripes: u64) -> u64 {
+        StripeSet(stripes).iter().filter(|s| self.factor(*s) != 0).collect::<StripeSet>().bits()
     }
 
     fn factors(&self) -> Option<[u8; STRIPES]> {
-        Some(*self)
+        let mut factors = [0; STRIPES];
+        for (stripe, factor) in StripeId::all().zip(&mut factors) {
+            *factor = self.factor(stripe);
+        }
+        Some(factors)
     }
 
     fn normalise(&mut self, stripe: StripeId) {
-        let factor = self[stripe.index()];
-        let mut scaled = [0; STRIPES];
-        kernel::mul_add_into(&mut scaled, self, invert(factor));
-        *self = scaled;
+        self.0 = kernel::mul_add([0; Self::WORDS], &self.0, invert(self.factor(stripe)));
     }
 
     fn eliminate(&mut self, stripe: StripeId, other: &Self) {
-        let factor = self[stripe.index()];
-        kernel::mul_add_into(self, other, factor);
+        self.0 = kernel::mul_add(self.0, &other.0, self.factor(stripe));
     }
 }
 
@@ -279,7 +298,7 @@ impl<R: Relation> Reduced<R> {
         for (other, pivot) in known {
             row.eliminate(*pivot, other);
         }
-        let Some(pivot) = StripeId::lowest(row.stripes() & self.missing) else { return };
+        let Some(pivot) = StripeId::lowest(row.touches(self.missing)) else { return };
         row.normalise(pivot);
         for other in self.rows.iter_mut().take(self.len) {
             other.eliminate(pivot, &row);
@@ -292,12 +311,12 @@ impl<R: Relation> Reduced<R> {
 
     /// The rows in which the pivot is the only missing stripe, with the pivot.
     fn solved(&self) -> impl Iterator<Item = (StripeId, &R)> {
-        self.rows().filter(|(pivot, row)| row.stripes() & self.missing == pivot.bit())
+        self.rows().filter(|(pivot, row)| row.touches(self.missing) == pivot.bit())
     }
 
     /// The rows that leave more than one stripe open.
     fn unsolved(&self) -> impl Iterator<Item = &R> {
-        self.rows().filter(|(pivot, row)| row.stripes() & self.missing != pivot.bit()).map(|(_, row)| row)
+        self.rows().filter(|(pivot, row)| row.touches(self.missing) != pivot.bit()).map(|(_, row)| row)
     }
 
     fn rows(&self) -> impl Iterator<Item = (StripeId, &R)> {
@@ -345,15 +364,15 @@ fn solve(have: StripeSet, mut found: impl FnMut(Step)) -> StripeSet {
 
     // What the grid leaves open, with MDS parity.
     if missing != 0 && !have.intersection(StripeSet::MDS_PARITY).is_empty() {
-        let mut mixed = Reduced::new(missing, [0; STRIPES]);
+        let mut mixed = Reduced::new(missing, Wide([0; Wide::WORDS]));
         for relation in grid.unsolved() {
-            mixed.add(std::array::from_fn(|id| (relation >> id & 1) as u8));
+            mixed.add(Wide::new((0..STRIPES).map(|id| (relation >> id & 1) as u8)));
         }
         for relation in mds_relations(have) {
             if mixed.is_full() {
                 break;
             }
-            mixed.add(relation);
+            mixed.add(Wide::new(relation.iter().copied()));
         }
         for (target, relation) in mixed.solved() {
             solve_for(Step::new(target, relation), &mut missing);
