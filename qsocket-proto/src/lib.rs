@@ -8,4 +8,6 @@
 //! The section numbers in the documentation refer to `docs/protocol.md`.
 
 pub mod codec;
+pub mod gf256;
+pub mod grid;
 pub mod ids;
