@@ -10,3 +10,4 @@
 pub mod codec;
 pub mod crypto;
 pub mod ids;
+pub mod share;

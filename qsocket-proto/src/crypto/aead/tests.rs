@@ -102,7 +102,7 @@ proptest! {
         aad in proptest::collection::vec(any::<u8>(), 0..100),
         plain in proptest::collection::vec(any::<u8>(), 0..5000),
     ) {
-        let (a, b) = (super::aws_lc::Key::new(&key), super::aes_gcm::Key::new(&key));
+        let (a, b) = (aws_lc::Key::new(&key), aes_gcm::Key::new(&key));
         let (mut x, mut y) = (plain.clone(), plain.clone());
         let (s, t) = (a.seal_in_place(nonce, &aad, &mut x), b.seal_in_place(nonce, &aad, &mut y));
         prop_assert_eq!((&x, s), (&y, t));
