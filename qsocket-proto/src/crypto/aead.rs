@@ -1,7 +1,7 @@
 //! AES-256-GCM in place, with detached tags. `docs/protocol.md` 2.5, NIST SP 800-38D.
 //!
-//! Two backends with one interface: [`aws_lc`] (feature `aws-lc-rs`, the default) and `aes_gcm` (feature
-//! `aes-gcm`, portable Rust). Both yield the same bytes.
+//! Two backends with one interface: AWS-LC (feature `aws-lc-rs`, the default) and RustCrypto's
+//! portable code (feature `aes-gcm`). Both yield the same bytes.
 
 #[cfg(any(feature = "aes-gcm", test))]
 pub(crate) mod aes_gcm;

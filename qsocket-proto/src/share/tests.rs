@@ -129,7 +129,7 @@ struct Vector {
     proofs: Vec<Vec<String>>,
 }
 
-fn unhex<const N: usize>(text: &String) -> [u8; N] {
+fn unhex<const N: usize>(text: &str) -> [u8; N] {
     let bytes: Vec<u8> =
         (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect();
     bytes.try_into().unwrap()
@@ -140,7 +140,7 @@ fn known_answers() {
     let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../vectors/share.json")).unwrap();
     assert_eq!(vectors.len(), 4);
     for v in vectors {
-        let coefficients: Vec<[u8; BYTES]> = v.coefficients.iter().map(unhex).collect();
+        let coefficients: Vec<[u8; BYTES]> = v.coefficients.iter().map(|t| unhex(t)).collect();
         let mut replay = Replay(coefficients.into_iter());
         let shares = split(&Secret::new(unhex(&v.secret)), &mut replay);
         assert!(replay.0.next().is_none());
@@ -149,7 +149,7 @@ fn known_answers() {
         assert_eq!(tree.root(), unhex(&v.root), "{}", v.name);
         for p in PathId::all() {
             assert_eq!(*shares.get(p).expose(), unhex(&v.shares[p.index()]), "{}, {p:?}", v.name);
-            let proof: Vec<[u8; 32]> = v.proofs[p.index()].iter().map(unhex).collect();
+            let proof: Vec<[u8; 32]> = v.proofs[p.index()].iter().map(|t| unhex(t)).collect();
             assert_eq!(tree.proof(p)[..], proof, "{}, {p:?}", v.name);
         }
     }
