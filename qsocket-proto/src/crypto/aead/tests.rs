@@ -1,4 +1,5 @@
 use super::*;
+#[cfg(feature = "aws-lc-rs")]
 use proptest::prelude::*;
 use serde::Deserialize;
 
