@@ -26,6 +26,10 @@ impl Key {
         buf: &mut [u8],
         tag: &[u8; TAG],
     ) -> Result<(), Forged> {
-        self.0.decrypt_inout_detached(&nonce.into(), aad, buf.into(), tag.into()).map_err(|_| Forged)
+        if self.0.decrypt_inout_detached(&nonce.into(), aad, (&mut *buf).into(), tag.into()).is_ok() {
+            return Ok(());
+        }
+        buf.fill(0);
+        Err(Forged)
     }
 }

@@ -55,43 +55,44 @@ fn published_vectors() {
 
 #[test]
 fn every_changed_bit_is_noticed_and_the_buffer_is_erased() {
-    let secret = Secret::new([9; 32]);
-    let (nonce, aad, plain) = ([1; NONCE], *b"associated", *b"some plaintext of two blocks");
-    let key = Key::new(&secret);
-    let mut sealed = plain;
-    let tag = key.seal_in_place(nonce, &aad, &mut sealed);
-    let flip = |bytes: &mut [u8], bit: usize| bytes[bit / 8] ^= 1 << (bit % 8);
-    let refused = |nonce, aad: &[u8], mut buf: Vec<u8>, tag| {
-        assert_eq!(key.open_in_place(nonce, aad, &mut buf, &tag), Err(Forged));
-        assert!(buf.iter().all(|b| *b == 0), "unauthenticated plaintext is left in the buffer");
-    };
-    for bit in 0..8 * sealed.len() {
-        let mut s = sealed;
-        flip(&mut s, bit);
-        refused(nonce, &aad, s.to_vec(), tag);
-    }
-    for bit in 0..8 * TAG {
-        let mut t = tag;
-        flip(&mut t, bit);
-        refused(nonce, &aad, sealed.to_vec(), t);
-    }
-    for bit in 0..8 * aad.len() {
-        let mut a = aad;
-        flip(&mut a, bit);
-        refused(nonce, &a, sealed.to_vec(), tag);
-    }
-    for bit in 0..8 * NONCE {
-        let mut n = nonce;
-        flip(&mut n, bit);
-        refused(n, &aad, sealed.to_vec(), tag);
-    }
-    refused(nonce, &aad, sealed[..sealed.len() - 1].to_vec(), tag);
-    refused(nonce, &aad, [&sealed[..], &[0]].concat(), tag);
-    refused(nonce, &aad, Vec::new(), tag);
-    assert_eq!(key.open_in_place(nonce, &aad, &mut sealed, &tag), Ok(()));
-    assert_eq!(sealed, plain);
-    let other = Key::new(&Secret::new([8; 32]));
-    assert_eq!(other.open_in_place(nonce, &aad, &mut sealed, &tag), Err(Forged));
+    for_each_backend!(K => {
+        let (nonce, aad, plain) = ([1; NONCE], *b"associated", *b"some plaintext of two blocks");
+        let key = K::new(&[9; 32]);
+        let mut sealed = plain;
+        let tag = key.seal_in_place(nonce, &aad, &mut sealed);
+        let flip = |bytes: &mut [u8], bit: usize| bytes[bit / 8] ^= 1 << (bit % 8);
+        let refused = |nonce, aad: &[u8], mut buf: Vec<u8>, tag| {
+            assert_eq!(key.open_in_place(nonce, aad, &mut buf, &tag), Err(Forged));
+            assert!(buf.iter().all(|b| *b == 0), "unauthenticated plaintext is left in the buffer");
+        };
+        for bit in 0..8 * sealed.len() {
+            let mut s = sealed;
+            flip(&mut s, bit);
+            refused(nonce, &aad, s.to_vec(), tag);
+        }
+        for bit in 0..8 * TAG {
+            let mut t = tag;
+            flip(&mut t, bit);
+            refused(nonce, &aad, sealed.to_vec(), t);
+        }
+        for bit in 0..8 * aad.len() {
+            let mut a = aad;
+            flip(&mut a, bit);
+            refused(nonce, &a, sealed.to_vec(), tag);
+        }
+        for bit in 0..8 * NONCE {
+            let mut n = nonce;
+            flip(&mut n, bit);
+            refused(n, &aad, sealed.to_vec(), tag);
+        }
+        refused(nonce, &aad, sealed[..sealed.len() - 1].to_vec(), tag);
+        refused(nonce, &aad, [&sealed[..], &[0]].concat(), tag);
+        refused(nonce, &aad, Vec::new(), tag);
+        assert_eq!(key.open_in_place(nonce, &aad, &mut sealed, &tag), Ok(()));
+        assert_eq!(sealed, plain);
+        let other = K::new(&[8; 32]);
+        assert_eq!(other.open_in_place(nonce, &aad, &mut sealed, &tag), Err(Forged));
+    });
 }
 
 #[cfg(feature = "aws-lc-rs")]
