@@ -8,6 +8,13 @@
 //! The section numbers in the documentation refer to `docs/protocol.md`.
 
 pub mod codec;
+pub mod connection;
+pub mod control;
+pub mod crypto;
+pub mod endpoint;
 pub mod gf256;
 pub mod grid;
 pub mod ids;
+pub mod open;
+pub mod share;
+pub mod stripe;
