@@ -8,6 +8,7 @@
 //! The section numbers in the documentation refer to `docs/protocol.md`.
 
 pub mod codec;
+pub mod crypto;
 pub mod frame;
 pub mod hop;
 pub mod ids;
