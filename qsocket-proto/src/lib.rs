@@ -12,3 +12,4 @@ pub mod crypto;
 pub mod frame;
 pub mod hop;
 pub mod ids;
+pub mod path;
