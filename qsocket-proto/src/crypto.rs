@@ -5,8 +5,10 @@
 
 pub mod aead;
 pub mod hkdf;
+pub mod kem;
 #[cfg(feature = "nonce-audit")]
 pub mod nonce_audit;
+pub mod schedule;
 pub mod secret;
 
 use sha2::{Digest, Sha256};

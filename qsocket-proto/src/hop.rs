@@ -1,10 +1,32 @@
 //! The hop between a principal and a relay (`docs/protocol.md`, section 4).
 //!
-//! A hop is one TCP connection. [`Outbox`] packs frames in records and holds the bytes that wait for the socket.
+//! A hop is one TCP connection. After a handshake of three messages ([`Dialer`], [`Responder`]) both ends know each
+//! other and hold fresh keys; from then on everything travels in sealed records of frames:
+//!
+//! ```text
+//! frames -> Outbox -> Sealer -> Outbox::wire -> socket -> Inbox -> Opener -> frames
+//! ```
+//!
+//! The first record that does not open closes the hop. Nothing here knows connections or routes.
 
+mod handshake;
+mod header;
+mod inbox;
+mod keepalive;
+mod message;
 mod outbox;
+mod record;
 
-pub use outbox::{Full, Outbox};
+pub use handshake::{Dial, Dialer, Established, HANDSHAKE_TIMEOUT, HandshakeError, Principals, Responder};
+pub use header::{REQUEST_HEADER, RequestHeader};
+pub use inbox::{INBOX_MAX, Inbox};
+pub use keepalive::{Beat, DEAD_AFTER, Keepalive, PING_AFTER};
+pub use message::{
+    ACCEPT, Accept, DialledBy, FINISH, Hello, MAX_HELLO, MAX_OFFERS, REJECT, SUITE_AES_256_GCM_SHA256,
+    VERSION_1, decode_finish,
+};
+pub use outbox::{CONTROL_RESERVE, Full, Outbox};
+pub use record::{HopLimits, Opener, RecordError, Sealer};
 
 /// Bytes in front of a record's ciphertext: length and number.
 pub const RECORD_HEADER: usize = 12;

@@ -13,3 +13,4 @@ pub mod frame;
 pub mod hop;
 pub mod ids;
 pub mod path;
+pub mod share;

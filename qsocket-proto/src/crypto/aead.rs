@@ -1,19 +1,20 @@
 //! AES-256-GCM in place, with detached tags. `docs/protocol.md` 2.5, NIST SP 800-38D.
 //!
-//! Two backends with one interface: [`aws_lc`] (feature `aws-lc-rs`, the default) and `aes_gcm` (feature
-//! `aes-gcm`, portable Rust). Both yield the same bytes.
+//! Two backends with one interface: AWS-LC (feature `aws-lc-rs`, the default) and RustCrypto's
+//! portable code (feature `aes-gcm`). Both yield the same bytes.
 
-#[cfg(any(feature = "aes-gcm", test))]
-pub(crate) mod aes_gcm;
+// With both features on, the portable one only cross-checks in tests.
+#[cfg(any(test, all(feature = "aes-gcm", not(feature = "aws-lc-rs"))))]
+mod aes_gcm;
 #[cfg(feature = "aws-lc-rs")]
-pub(crate) mod aws_lc;
+mod aws_lc;
 #[cfg(test)]
 mod tests;
 
 #[cfg(not(any(feature = "aes-gcm", feature = "aws-lc-rs")))]
 compile_error!("qsocket-proto needs an AEAD backend: enable the feature `aws-lc-rs` or `aes-gcm`");
 
-#[cfg(all(not(feature = "aws-lc-rs"), any(feature = "aes-gcm", test)))]
+#[cfg(all(feature = "aes-gcm", not(feature = "aws-lc-rs")))]
 use self::aes_gcm as backend;
 #[cfg(feature = "aws-lc-rs")]
 use self::aws_lc as backend;

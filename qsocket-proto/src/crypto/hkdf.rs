@@ -138,6 +138,27 @@ fn started(key: &Secret<32>, parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
+/// A key that makes and checks MACs, and does nothing else.
+#[derive(Debug)]
+pub struct MacKey(Secret<32>);
+
+impl MacKey {
+    /// Wraps a derived secret.
+    pub fn new(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    /// [`mac`] under this key.
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
+        mac(&self.0, parts)
+    }
+
+    /// [`verify_mac`] under this key.
+    pub fn verify(&self, parts: &[&[u8]], tag: &[u8; MAC_BYTES]) -> bool {
+        verify_mac(&self.0, parts, tag)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,14 +4,14 @@ use super::{Forged, NONCE, TAG};
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 
 /// A key schedule that erases itself when dropped; on the heap, so that moving it leaves no copy.
-pub(crate) struct Key(Box<Aes256Gcm>);
+pub(super) struct Key(Box<Aes256Gcm>);
 
 impl Key {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
         Self(Box::new(Aes256Gcm::new(key.into())))
     }
 
-    pub(crate) fn seal_in_place(&self, nonce: [u8; NONCE], aad: &[u8], buf: &mut [u8]) -> [u8; TAG] {
+    pub(super) fn seal_in_place(&self, nonce: [u8; NONCE], aad: &[u8], buf: &mut [u8]) -> [u8; TAG] {
         #[expect(
             clippy::unwrap_used,
             reason = "fails only above 2^36 bytes; blocks and records are far below"
@@ -19,7 +19,7 @@ impl Key {
         self.0.encrypt_inout_detached(&nonce.into(), aad, buf.into()).unwrap().into()
     }
 
-    pub(crate) fn open_in_place(
+    pub(super) fn open_in_place(
         &self,
         nonce: [u8; NONCE],
         aad: &[u8],

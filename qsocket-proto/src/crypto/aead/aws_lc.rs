@@ -4,15 +4,15 @@ use super::{Forged, NONCE, TAG};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 /// A key schedule on the heap of AWS-LC, which erases what it frees.
-pub(crate) struct Key(LessSafeKey);
+pub(super) struct Key(LessSafeKey);
 
 impl Key {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
         #[expect(clippy::unwrap_used, reason = "fails only for a key of another length")]
         Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap()))
     }
 
-    pub(crate) fn seal_in_place(&self, nonce: [u8; NONCE], aad: &[u8], buf: &mut [u8]) -> [u8; TAG] {
+    pub(super) fn seal_in_place(&self, nonce: [u8; NONCE], aad: &[u8], buf: &mut [u8]) -> [u8; TAG] {
         let nonce = Nonce::assume_unique_for_key(nonce);
         #[expect(
             clippy::unwrap_used,
@@ -24,7 +24,7 @@ impl Key {
         out
     }
 
-    pub(crate) fn open_in_place(
+    pub(super) fn open_in_place(
         &self,
         nonce: [u8; NONCE],
         aad: &[u8],
