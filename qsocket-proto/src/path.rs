@@ -1,0 +1,316 @@
+//! The path layer: how much a connection has in flight on each path (`docs/protocol.md`, section 6).
+//!
+//! A relay is a router that may drop. Nothing between the two ends of a connection acknowledges anything, so the
+//! ends count: the sender numbers the DATA payload bytes of each path ([`PathFlow`]), the receiver reports per
+//! path how far the numbers got and how many bytes arrived ([`PathCounter`]). The difference is what was lost.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The window of a path that nothing is known about: as much as a relay queues for a route, so that a first
+/// burst is never dropped by an idle relay.
+pub const INITIAL_WINDOW: u64 = 256 * 1024;
+
+/// The smallest window: two stripes of the largest block, so that a path that was bad can prove itself again.
+pub const MIN_WINDOW: u64 = 32 * 1024;
+
+/// The largest window: 8 MiB is 1 Gbit/s at 67 ms on one path of 25.
+pub const MAX_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// What the window grows by in a round trip once it has been halved: one stripe of the largest block.
+pub const STEP: u64 = 16 * 1024;
+
+/// The round trip that a path is assumed to have before the first sample (RFC 9002, section 6.2.2).
+pub const INITIAL_RTT: Duration = Duration::from_millis(333);
+
+/// The shortest wait for an acknowledgement. Acknowledgements travel on other paths, so a path's own round trip
+/// says little about delays below this.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The longest wait for an acknowledgement, after doubling.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Round trips without loss before a path counts as well.
+const CLEAN_ROUND_TRIPS: u32 = 8;
+
+/// What a path's round trip may differ from twice the median and still count as well: the noise of schedulers.
+const WELL_FLOOR: Duration = Duration::from_millis(20);
+
+/// Send times kept for round-trip samples: four a window are taken, and some remain behind a halved window.
+const MARKERS: usize = 16;
+
+/// What an acknowledgement said about a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AckOutcome {
+    /// Bytes that left the network, arrived or lost.
+    pub newly_acked: u64,
+    /// Bytes that are known to be lost since the last acknowledgement.
+    pub lost_bytes: u64,
+    /// A new round-trip sample.
+    pub rtt: Option<Duration>,
+}
+
+/// The sending side of one (connection, path).
+///
+/// Numbers from the peer are believed only as far as they can be true: an acknowledgement of bytes never sent
+/// changes nothing.
+#[derive(Clone, Debug)]
+pub struct PathFlow {
+    window: u64,
+    /// Growth by what is acknowledged, until the first halving.
+    slow_start: bool,
+    /// Payload bytes ever sent.
+    sent: u64,
+    /// The highest byte number that the peer reported.
+    end: u64,
+    /// Bytes that the peer reported as arrived; never above `end`.
+    received: u64,
+    /// Up to here bytes count as out of flight although nobody reported them: a timeout or a broken hop.
+    released: u64,
+    /// Bytes lost for good, so far.
+    lost: u64,
+    /// Losses below this number belong to a halving that has happened.
+    recovery: u64,
+    halved: Option<Instant>,
+    lost_at: Option<Instant>,
+    srtt: Option<Duration>,
+    rttvar: Duration,
+    markers: VecDeque<(u64, Instant)>,
+    /// When the wait for an acknowledgement began; `None` while nothing is in flight.
+    waiting_since: Option<Instant>,
+    /// Timeouts in a row.
+    backoff: u32,
+}
+
+impl Default for PathFlow {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PathFlow {
+    /// A path that nothing is known about.
+    pub fn new() -> Self {
+        Self {
+            window: INITIAL_WINDOW,
+            slow_start: true,
+            sent: 0,
+            end: 0,
+            received: 0,
+            released: 0,
+            lost: 0,
+            recovery: 0,
+            halved: None,
+            lost_at: None,
+            srtt: None,
+            rttvar: Duration::ZERO,
+            markers: VecDeque::new(),
+            waiting_since: None,
+            backoff: 0,
+        }
+    }
+
+    /// How many payload bytes may be sent now.
+    pub fn room(&self) -> u64 {
+        self.window.saturating_sub(self.in_flight())
+    }
+
+    /// Counts `bytes` of DATA payload and returns the offset that their frame carries.
+    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> u32 {
+        let offset = self.sent as u32;
+        if bytes == 0 {
+            return offset;
+        }
+        self.sent += bytes as u64;
+        self.waiting_since.get_or_insert(now);
+        let last = self.markers.back().map_or(0, |m| m.0);
+        if self.markers.len() < MARKERS && (self.markers.is_empty() || self.sent - last >= self.window / 4) {
+            self.markers.push_back((self.sent, now));
+        }
+        offset
+    }
+
+    /// Takes a path's counters from an ACK of the peer: the receiver's [`PathCounter`].
+    ///
+    /// Late and reordered acknowledgements are harmless.
+    pub fn on_ack(&mut self, now: Instant, end: u32, received: u32) -> AckOutcome {
+        let before = self.in_flight();
+        let mut outcome = AckOutcome::default();
+        // Modulo 2^32 a stale or invented number is a step beyond what was sent: no step at all then.
+        let step = u64::from(end.wrapping_sub(self.end as u32));
+        if step <= self.sent - self.end {
+            self.end += step;
+        }
+        let arrived = u64::from(received.wrapping_sub(self.received as u32));
+        let arrived = if arrived <= self.end - self.received { arrived } else { 0 };
+        self.received += arrived;
+        outcome.newly_acked = before - self.in_flight();
+        let missing = self.end - self.received;
+        outcome.lost_bytes = missing.saturating_sub(self.lost);
+        self.lost = missing;
+        while let Some(&(mark, at)) = self.markers.front()
+            && mark <= self.end
+        {
+            outcome.rtt = Some(now.saturating_duration_since(at));
+            self.markers.pop_front();
+        }
+        if let Some(rtt) = outcome.rtt {
+            self.sample(rtt);
+        }
+        if outcome.newly_acked + arrived > 0 {
+            self.backoff = 0;
+            self.waiting_since = (self.in_flight() > 0).then_some(now);
+        }
+        if outcome.lost_bytes > 0 {
+            self.lost_at = Some(now);
+            if self.end > self.recovery {
+                self.halve(now);
+            }
+        } else if arrived > 0 && self.end > self.recovery && before >= self.window / 2 {
+            // Growth only while the window is what holds the sender back (RFC 9002, section 7.8).
+            let grow = if self.slow_start { arrived } else { (STEP * arrived / self.window).max(1) };
+            self.window = (self.window + grow).min(MAX_WINDOW);
+        }
+        outcome
+    }
+
+    /// A relay dropped bytes of this connection: halves the window, at most once in a round trip.
+    pub fn on_congested(&mut self, now: Instant, bytes: u32) {
+        let recent = self.halved.is_some_and(|at| now.saturating_duration_since(at) < self.rtt());
+        if bytes > 0 && !recent {
+            self.lost_at = Some(now);
+            self.halve(now);
+        }
+    }
+
+    /// When [`PathFlow::on_timeout`] is due: nothing was acknowledged for too long.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.waiting_since? + self.timeout())
+    }
+
+    /// Gives up the bytes in flight, and sends little until the path answers again. A no-op before
+    /// [`PathFlow::poll_timeout`]; returns whether the path timed out.
+    pub fn on_timeout(&mut self, now: Instant) -> bool {
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return false;
+        }
+        self.release();
+        self.backoff = (self.backoff + 1).min(16);
+        self.lost_at = Some(now);
+        self.halve(now);
+        true
+    }
+
+    /// The hop broke: what was in flight is gone, and what the next hop can carry is unknown.
+    pub fn on_down(&mut self) {
+        self.release();
+        self.window = INITIAL_WINDOW;
+        self.slow_start = true;
+        self.recovery = self.sent;
+        (self.srtt, self.rttvar, self.backoff) = (None, Duration::ZERO, 0);
+        (self.lost_at, self.halved) = (None, None);
+    }
+
+    /// Payload bytes that were sent and neither reported nor given up.
+    pub fn in_flight(&self) -> u64 {
+        self.sent - self.end.max(self.released)
+    }
+
+    /// Payload bytes that may be in flight.
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Payload bytes ever sent on this path.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Payload bytes that the peer reported as lost.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The smoothed round trip, once there was a sample.
+    pub fn srtt(&self) -> Option<Duration> {
+        self.srtt
+    }
+
+    /// Timeouts since the last acknowledgement.
+    pub fn timeouts(&self) -> u32 {
+        self.backoff
+    }
+
+    /// Whether sealed evidence shows that the path is good: measured, nothing overdue, no loss for some round
+    /// trips, and not much slower than `median`, the median round trip of the connection's paths.
+    pub fn well(&self, now: Instant, median: Duration) -> bool {
+        let Some(srtt) = self.srtt else { return false };
+        let calm = srtt * CLEAN_ROUND_TRIPS;
+        let overdue = self.backoff > 0
+            || self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.timeout() / 2);
+        let lossy = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) < calm);
+        !overdue && !lossy && srtt <= median * 2 + WELL_FLOOR
+    }
+
+    /// Smoothing of RFC 9002, section 5.3.
+    fn sample(&mut self, rtt: Duration) {
+        match self.srtt {
+            None => (self.srtt, self.rttvar) = (Some(rtt), rtt / 2),
+            Some(srtt) => {
+                self.rttvar = (self.rttvar * 3 + srtt.abs_diff(rtt)) / 4;
+                self.srtt = Some((srtt * 7 + rtt) / 8);
+            }
+        }
+    }
+
+    fn rtt(&self) -> Duration {
+        self.srtt.unwrap_or(INITIAL_RTT)
+    }
+
+    /// RFC 9002, section 6.2.1, between the two bounds.
+    fn timeout(&self) -> Duration {
+        let base = match self.srtt {
+            Some(srtt) => srtt + self.rttvar * 4,
+            None => INITIAL_RTT * 3,
+        };
+        base.max(MIN_TIMEOUT).saturating_mul(1 << self.backoff).min(MAX_TIMEOUT)
+    }
+
+    fn halve(&mut self, now: Instant) {
+        self.window = (self.window / 2).max(MIN_WINDOW);
+        self.slow_start = false;
+        self.recovery = self.sent;
+        self.halved = Some(now);
+    }
+
+    fn release(&mut self) {
+        self.released = self.sent;
+        self.markers.clear();
+        self.waiting_since = None;
+    }
+}
+
+/// The receiving side of one (connection, path): what the ACKs report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathCounter {
+    /// One past the highest DATA byte number that arrived, mod 2^32.
+    pub end: u32,
+    /// DATA bytes that arrived, mod 2^32.
+    pub received: u32,
+}
+
+impl PathCounter {
+    /// Counts a DATA frame with `len` payload bytes that says to begin at `offset`.
+    ///
+    /// The offset comes from a relay and is not sealed: a wrong one spoils the counters of this path, no more.
+    pub fn on_frame(&mut self, offset: u32, len: usize) {
+        let end = offset.wrapping_add(len as u32);
+        if end.wrapping_sub(self.end) <= u32::MAX / 2 {
+            self.end = end;
+        }
+        self.received = self.received.wrapping_add(len as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests;

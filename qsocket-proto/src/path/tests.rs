@@ -1,0 +1,167 @@
+use super::*;
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Sends `bytes` and acknowledges them `rtt` later, all of them arrived.
+fn round(flow: &mut PathFlow, counter: &mut PathCounter, now: &mut Instant, bytes: usize, rtt: Duration) {
+    let offset = flow.on_sent(*now, bytes);
+    counter.on_frame(offset, bytes);
+    *now += rtt;
+    flow.on_ack(*now, counter.end, counter.received);
+}
+
+#[test]
+fn the_window_bounds_what_is_in_flight_and_grows_while_it_is_used() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    assert_eq!(flow.room(), INITIAL_WINDOW);
+    flow.on_sent(now, INITIAL_WINDOW as usize);
+    assert_eq!(flow.room(), 0);
+    counter.on_frame(0, INITIAL_WINDOW as usize);
+    now += MS * 10;
+    let outcome = flow.on_ack(now, counter.end, counter.received);
+    assert_eq!(outcome, AckOutcome { newly_acked: INITIAL_WINDOW, lost_bytes: 0, rtt: Some(MS * 10) });
+    assert_eq!(flow.window(), 2 * INITIAL_WINDOW);
+    for _ in 0..10 {
+        round(&mut flow, &mut counter, &mut now, 1000, MS * 10);
+    }
+    assert_eq!(flow.window(), 2 * INITIAL_WINDOW, "a trickle proves nothing");
+    while flow.window() < MAX_WINDOW {
+        let room = flow.room() as usize;
+        round(&mut flow, &mut counter, &mut now, room, MS * 10);
+    }
+    assert_eq!(flow.window(), MAX_WINDOW);
+}
+
+#[test]
+fn a_loss_is_seen_by_the_gap_and_halves_once() {
+    let (mut flow, mut counter, now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    let offsets: Vec<_> = (0..10).map(|_| flow.on_sent(now, 10_000)).collect();
+    for (i, &offset) in offsets.iter().enumerate() {
+        if i != 3 && i != 7 {
+            counter.on_frame(offset, 10_000);
+        }
+        let outcome = flow.on_ack(now + MS * 20, counter.end, counter.received);
+        let lost = if i == 4 || i == 8 { 10_000 } else { 0 };
+        assert_eq!(outcome.lost_bytes, lost, "frame {i}");
+    }
+    assert_eq!(flow.window(), INITIAL_WINDOW / 2, "both losses belong to one flight");
+    assert_eq!((flow.in_flight(), flow.lost()), (0, 20_000));
+    flow.on_congested(now + MS * 25, 10_000);
+    assert_eq!(flow.window(), INITIAL_WINDOW / 2, "the same round trip");
+    flow.on_congested(now + MS * 45, 10_000);
+    assert_eq!(flow.window(), INITIAL_WINDOW / 4);
+    for i in 0..100 {
+        flow.on_congested(now + MS * 100 * i, 1);
+    }
+    assert_eq!(flow.window(), MIN_WINDOW);
+}
+
+#[test]
+fn after_a_halving_a_round_trip_adds_about_one_step() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    round(&mut flow, &mut counter, &mut now, 1, MS * 10);
+    flow.on_congested(now, 1);
+    let before = flow.window();
+    let room = flow.room() as usize;
+    round(&mut flow, &mut counter, &mut now, room, MS * 10);
+    let grown = flow.window() - before;
+    assert!((STEP / 2..=STEP).contains(&grown), "{grown}");
+}
+
+#[test]
+fn silence_times_out_with_doubling_and_frees_the_window() {
+    let (mut flow, start) = (PathFlow::new(), Instant::now());
+    assert_eq!(flow.poll_timeout(), None);
+    flow.on_sent(start, 100_000);
+    let first = flow.poll_timeout().unwrap();
+    assert_eq!(first, start + INITIAL_RTT * 3);
+    assert!(!flow.on_timeout(first - MS));
+    assert!(flow.on_timeout(first));
+    assert_eq!((flow.in_flight(), flow.window(), flow.timeouts()), (0, INITIAL_WINDOW / 2, 1));
+    assert_eq!(flow.poll_timeout(), None, "no timer runs for an idle path");
+    flow.on_sent(first, 1000);
+    assert_eq!(flow.poll_timeout(), Some(first + INITIAL_RTT * 6));
+    // The first flight arrives after all: it counts, and is not in flight twice.
+    flow.on_ack(first + MS, 100_000, 100_000);
+    assert_eq!((flow.in_flight(), flow.timeouts()), (1000, 0));
+}
+
+#[test]
+fn a_silent_path_never_waits_longer_than_the_maximum() {
+    let (mut flow, mut now) = (PathFlow::new(), Instant::now());
+    for _ in 0..40 {
+        flow.on_sent(now, 100);
+        let due = flow.poll_timeout().unwrap();
+        assert!(due - now <= MAX_TIMEOUT);
+        now = due;
+        assert!(flow.on_timeout(now));
+    }
+    assert_eq!(flow.window(), MIN_WINDOW);
+}
+
+#[test]
+fn lies_and_stale_numbers_change_nothing() {
+    let (mut flow, now) = (PathFlow::new(), Instant::now());
+    flow.on_sent(now, 50_000);
+    flow.on_ack(now + MS, 30_000, 30_000);
+    let before = flow.in_flight();
+    for (end, received) in
+        [(60_000, 60_000), (u32::MAX, u32::MAX), (10_000, 10_000), (0, 0), (30_000, 40_000)]
+    {
+        assert_eq!(flow.on_ack(now + MS * 2, end, received), AckOutcome::default(), "{end} {received}");
+        assert_eq!(flow.in_flight(), before);
+    }
+}
+
+#[test]
+fn counters_survive_the_wrap_of_32_bits() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    let total = 3u64 << 31;
+    while flow.sent() < total {
+        round(&mut flow, &mut counter, &mut now, 8_000_000, MS);
+        assert_eq!((flow.in_flight(), flow.lost()), (0, 0));
+    }
+    assert_eq!(counter.end, flow.sent() as u32);
+}
+
+#[test]
+fn well_needs_a_measure_calm_and_company() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    assert!(!flow.well(now, MS * 10), "never measured");
+    round(&mut flow, &mut counter, &mut now, 1000, MS * 30);
+    assert!(flow.well(now, MS * 10));
+    assert!(!flow.well(now, MS), "far above the median");
+    flow.on_sent(now, 1000);
+    assert!(flow.well(now + MS * 10, MS * 10));
+    assert!(!flow.well(now + MS * 150, MS * 10), "overdue");
+    let offset = flow.on_sent(now, 1000);
+    counter.on_frame(offset, 1000);
+    flow.on_ack(now + MS * 30, counter.end, counter.received);
+    assert!(!flow.well(now + MS * 30, MS * 10), "a loss");
+    assert!(flow.well(now + MS * 500, MS * 10), "long ago");
+    flow.on_down();
+    assert!(!flow.well(now + MS * 500, MS * 10), "a new hop is unknown again");
+}
+
+proptest! {
+    #[test]
+    fn any_acknowledgements_keep_the_invariants(ops in proptest::collection::vec((0u8..5, any::<u32>(), any::<u32>()), 1..200)) {
+        let (mut flow, mut now) = (PathFlow::new(), Instant::now());
+        for (op, a, b) in ops {
+            now += MS * (a % 500);
+            match op {
+                0 => { flow.on_sent(now, (a % 100_000) as usize); }
+                1 => { flow.on_ack(now, a, b); }
+                2 => { flow.on_ack(now, (flow.sent() as u32).wrapping_sub(a % 2000), (flow.sent() as u32).wrapping_sub(b % 4000)); }
+                3 => flow.on_congested(now, a),
+                _ => { flow.on_timeout(now); }
+            }
+            prop_assert!((MIN_WINDOW..=MAX_WINDOW).contains(&flow.window()));
+            prop_assert!(flow.in_flight() <= flow.sent());
+            prop_assert!(flow.received <= flow.end && flow.end <= flow.sent);
+            prop_assert!(flow.markers.len() <= MARKERS);
+            prop_assert_eq!(flow.poll_timeout().is_some(), flow.in_flight() > 0);
+        }
+    }
+}
