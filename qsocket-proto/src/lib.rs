@@ -8,4 +8,6 @@
 //! The section numbers in the documentation refer to `docs/protocol.md`.
 
 pub mod codec;
+pub mod crypto;
 pub mod ids;
+pub mod raida_key;
