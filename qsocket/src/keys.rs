@@ -10,6 +10,7 @@ mod format;
 #[cfg(test)]
 mod tests;
 
+use crate::text::quoted;
 use qsocket_proto::crypto::secret::Secret;
 use qsocket_proto::ids::{KeyId, Principal};
 use qsocket_proto::raida_key::RaidaKey;
@@ -183,16 +184,4 @@ impl From<KeyFileError> for io::Error {
         };
         Self::new(kind, e)
     }
-}
-
-/// A path as a shell takes it: as it is when plain, in single quotes otherwise.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain =
-        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'+' | b',' | b':');
-    let dash = if text.starts_with('-') { "./" } else { "" };
-    if !text.is_empty() && text.bytes().all(plain) {
-        return format!("{dash}{text}");
-    }
-    format!("'{dash}{}'", text.replace('\'', r"'\''"))
 }

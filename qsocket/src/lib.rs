@@ -1,6 +1,7 @@
 //! Byte streams over the 25 relays of a RAIDA, for tokio.
 
 pub mod access;
+pub mod config;
 
 pub mod keys;
 pub mod provision;

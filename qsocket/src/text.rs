@@ -1,6 +1,7 @@
-//! What the configuration and the key files have in common: UTF-8 text with line numbers.
+//! What the configuration and the key files have in common: text with line numbers, paths in messages.
 
 use std::ops::Range;
+use std::path::Path;
 
 /// The line of a byte offset, counted from 1.
 pub(crate) fn line(text: &[u8], offset: usize) -> usize {
@@ -28,4 +29,16 @@ pub(crate) fn plain(bytes: &[u8]) -> Result<&str, NotText> {
     }
     std::str::from_utf8(bytes)
         .map_err(|e| (line(bytes, e.valid_up_to()), "holds bytes that are not UTF-8; save the file as UTF-8"))
+}
+
+/// A path as a shell takes it: as it is when plain, in single quotes otherwise.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'+' | b',' | b':');
+    let dash = if text.starts_with('-') { "./" } else { "" };
+    if !text.is_empty() && text.bytes().all(plain) {
+        return format!("{dash}{text}");
+    }
+    format!("'{dash}{}'", text.replace('\'', r"'\''"))
 }
