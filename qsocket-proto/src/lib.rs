@@ -11,3 +11,4 @@ pub mod codec;
 pub mod crypto;
 pub mod ids;
 pub mod raida_key;
+pub mod share;

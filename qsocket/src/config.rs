@@ -8,7 +8,7 @@ mod file;
 mod tests;
 
 use crate::access::AccessList;
-use crate::keys::{EncryptionKey, KeyFileError};
+use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
@@ -82,7 +82,7 @@ impl RelayAddresses {
 
 impl fmt::Debug for RelayAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.0).finish()
+        f.debug_list().entries(self.0).finish()
     }
 }
 
@@ -177,21 +177,21 @@ impl Default for Tuning {
 impl Tuning {
     /// Sets how ML-KEM is used.
     #[must_use]
-    pub fn ml_kem(mut self, ml_kem: MlKem) -> Self {
+    pub fn with_ml_kem(mut self, ml_kem: MlKem) -> Self {
         self.ml_kem = ml_kem;
         self
     }
 
     /// Sets how many stripes are sent unasked.
     #[must_use]
-    pub fn redundancy(mut self, redundancy: Redundancy) -> Self {
+    pub fn with_redundancy(mut self, redundancy: Redundancy) -> Self {
         self.redundancy = redundancy;
         self
     }
 
     /// Sets the kind of parity.
     #[must_use]
-    pub fn parity(mut self, parity: Parity) -> Self {
+    pub fn with_parity(mut self, parity: Parity) -> Self {
         self.parity = parity;
         self
     }
@@ -224,7 +224,7 @@ pub struct Listen {
 pub struct Config {
     pub(crate) raida: Raida,
     pub(crate) key: Arc<RaidaKey>,
-    pub(crate) encryption_keys: Vec<Arc<EncryptionKey>>,
+    pub(crate) encryption_keys: Vec<Arc<SharedKey>>,
     pub(crate) names: ConfigNames,
     pub(crate) listen: Listen,
     pub(crate) tuning: Tuning,
@@ -273,7 +273,7 @@ impl Config {
     ///
     /// # Errors
     /// When the other principal is of another network, is oneself, or the id is already there.
-    pub fn encryption_key(mut self, key: impl Into<Arc<EncryptionKey>>) -> Result<Self, SettingError> {
+    pub fn with_encryption_key(mut self, key: impl Into<Arc<SharedKey>>) -> Result<Self, SettingError> {
         let key = key.into();
         let (with, network) = (key.with(), self.raida.network);
         if with.network != network {
@@ -291,32 +291,32 @@ impl Config {
 
     /// Sets the names that resolve.
     #[must_use]
-    pub fn names(mut self, names: ConfigNames) -> Self {
+    pub fn with_names(mut self, names: ConfigNames) -> Self {
         self.names = names;
         self
     }
 
     /// Sets the server's part.
     #[must_use]
-    pub fn listen(mut self, listen: Listen) -> Self {
+    pub fn with_listen(mut self, listen: Listen) -> Self {
         self.listen = listen;
         self
     }
 
     /// Sets how connections work.
     #[must_use]
-    pub fn tuning(mut self, tuning: Tuning) -> Self {
+    pub fn with_tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
         self
     }
 
     /// The network and its relays.
-    pub fn get_raida(&self) -> &Raida {
+    pub fn raida(&self) -> &Raida {
         &self.raida
     }
 
     /// The principal's own key.
-    pub fn get_key(&self) -> &Arc<RaidaKey> {
+    pub fn key(&self) -> &Arc<RaidaKey> {
         &self.key
     }
 
@@ -326,22 +326,22 @@ impl Config {
     }
 
     /// The secrets shared with other principals.
-    pub fn get_encryption_keys(&self) -> &[Arc<EncryptionKey>] {
+    pub fn encryption_keys(&self) -> &[Arc<SharedKey>] {
         &self.encryption_keys
     }
 
     /// The names that resolve.
-    pub fn get_names(&self) -> &ConfigNames {
+    pub fn names(&self) -> &ConfigNames {
         &self.names
     }
 
     /// The server's part.
-    pub fn get_listen(&self) -> &Listen {
+    pub fn listen(&self) -> &Listen {
         &self.listen
     }
 
     /// How connections work.
-    pub fn get_tuning(&self) -> &Tuning {
+    pub fn tuning(&self) -> &Tuning {
         &self.tuning
     }
 }
@@ -454,7 +454,8 @@ impl From<ConfigError> for io::Error {
             E::NotFound { .. } | E::VariableNamesNothing { .. } => io::ErrorKind::NotFound,
             E::Io { source, .. } => source.kind(),
             E::Writable { .. } => io::ErrorKind::PermissionDenied,
-            E::TooLarge { .. } | E::Setting { .. } | E::Key { .. } => io::ErrorKind::InvalidData,
+            E::TooLarge { .. } | E::Setting { .. } => io::ErrorKind::InvalidData,
+            E::Key { source, .. } => source.kind(),
         };
         Self::new(kind, e)
     }

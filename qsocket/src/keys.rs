@@ -11,7 +11,7 @@ mod format;
 mod tests;
 
 use crate::text::quoted;
-use qsocket_proto::crypto::secret::Secret;
+use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::ids::{KeyId, Principal};
 use qsocket_proto::raida_key::RaidaKey;
 use std::fmt;
@@ -21,17 +21,17 @@ use std::path::{Path, PathBuf};
 /// Largest key file that is read. A RAIDA key of 256-bit numbers takes under 2 KiB; the rest is for comments.
 pub const MAX_FILE_BYTES: usize = 16 * 1024;
 
-/// A 256-bit secret that two principals share, kept in a file.
-pub struct EncryptionKey {
+/// An Encryption key with its id and the principal that it is shared with, as a file holds it.
+pub struct SharedKey {
     id: KeyId,
     with: Principal,
-    secret: Secret<32>,
+    key: EncryptionKey,
 }
 
-impl EncryptionKey {
-    /// Makes a key; `None` when the id or the secret is all zero.
-    pub fn new(id: KeyId, with: Principal, secret: Secret<32>) -> Option<Self> {
-        (id.0 != [0; 16] && !secret.is_zero()).then_some(Self { id, with, secret })
+impl SharedKey {
+    /// Puts the parts together; `None` when the id is all zero, which stands for no key.
+    pub fn new(id: KeyId, with: Principal, key: EncryptionKey) -> Option<Self> {
+        (id.0 != [0; 16]).then_some(Self { id, with, key })
     }
 
     /// The key's public name, the same at both principals.
@@ -44,18 +44,15 @@ impl EncryptionKey {
         self.with
     }
 
-    /// The secret itself.
-    pub fn secret(&self) -> &Secret<32> {
-        &self.secret
+    /// The key itself.
+    pub fn key(&self) -> &EncryptionKey {
+        &self.key
     }
 }
 
-impl fmt::Debug for EncryptionKey {
+impl fmt::Debug for SharedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EncryptionKey")
-            .field("id", &self.id)
-            .field("with", &self.with)
-            .finish_non_exhaustive()
+        f.debug_struct("SharedKey").field("id", &self.id).field("with", &self.with).finish_non_exhaustive()
     }
 }
 
@@ -73,7 +70,7 @@ pub fn load_raida_key(path: impl AsRef<Path>) -> Result<RaidaKey, KeyFileError> 
 ///
 /// # Errors
 /// As [`load_raida_key`].
-pub fn load_encryption_key(path: impl AsRef<Path>) -> Result<EncryptionKey, KeyFileError> {
+pub fn load_encryption_key(path: impl AsRef<Path>) -> Result<SharedKey, KeyFileError> {
     let path = path.as_ref();
     let bytes = file::read(path)?;
     format::parse_encryption_key(&bytes).map_err(|e| e.at(path))
@@ -92,7 +89,7 @@ pub fn save_raida_key(path: impl AsRef<Path>, key: &RaidaKey) -> Result<(), KeyF
 ///
 /// # Errors
 /// As [`save_raida_key`].
-pub fn save_encryption_key(path: impl AsRef<Path>, key: &EncryptionKey) -> Result<(), KeyFileError> {
+pub fn save_encryption_key(path: impl AsRef<Path>, key: &SharedKey) -> Result<(), KeyFileError> {
     file::write(path.as_ref(), format::write_encryption_key(key).as_bytes())
 }
 
@@ -171,17 +168,20 @@ impl KeyFileError {
     fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
+
+    /// The kind of the `io::Error` that this becomes.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Io { source, .. } => source.kind(),
+            Self::Owner { .. } | Self::Mode { .. } | Self::Folder { .. } => io::ErrorKind::PermissionDenied,
+            Self::Symlink { .. } | Self::NotRegular { .. } => io::ErrorKind::InvalidInput,
+            Self::TooLarge { .. } | Self::Content { .. } => io::ErrorKind::InvalidData,
+        }
+    }
 }
 
 impl From<KeyFileError> for io::Error {
     fn from(e: KeyFileError) -> Self {
-        use KeyFileError as E;
-        let kind = match &e {
-            E::Io { source, .. } => source.kind(),
-            E::Owner { .. } | E::Mode { .. } | E::Folder { .. } => io::ErrorKind::PermissionDenied,
-            E::Symlink { .. } | E::NotRegular { .. } => io::ErrorKind::InvalidInput,
-            E::TooLarge { .. } | E::Content { .. } => io::ErrorKind::InvalidData,
-        };
-        Self::new(kind, e)
+        Self::new(e.kind(), e)
     }
 }

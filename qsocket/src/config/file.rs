@@ -91,7 +91,7 @@ impl Source<'_> {
 
     /// A path in the file starts at the file's folder.
     fn resolve(&self, file: &Spanned<String>) -> std::path::PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(file.get_ref())
+        self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref())
     }
 
     fn address(&self, text: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
@@ -167,7 +167,8 @@ impl Source<'_> {
     }
 
     fn tuning(&self, raw: &RawTuning) -> Result<Tuning, ConfigError> {
-        let mut tuning = Tuning::default().ml_kem(raw.ml_kem).redundancy(raw.redundancy).parity(raw.parity);
+        let mut tuning =
+            Tuning::default().with_ml_kem(raw.ml_kem).with_redundancy(raw.redundancy).with_parity(raw.parity);
         if let Some(seconds) = &raw.idle_timeout_seconds {
             let (min, max) = (MIN_IDLE_TIMEOUT.as_secs(), MAX_IDLE_TIMEOUT.as_secs());
             let given = u64::try_from(*seconds.get_ref()).ok().filter(|s| (min..=max).contains(s));
@@ -218,13 +219,13 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let mut config = Config::new(raida, key).map_err(|e| source.error(&raw.key, e))?;
     for file in &raw.encryption_keys {
         let key = load_encryption_key(source.resolve(file)).map_err(|e| source.key_error(file, e))?;
-        config = config.encryption_key(key).map_err(|e| source.error(file, e))?;
+        config = config.with_encryption_key(key).map_err(|e| source.error(file, e))?;
     }
     let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, network)).transpose()?;
     let access = AccessList { allow, deny: source.principals(&raw.listen.deny, network)? };
     let ports = raw.listen.ports.as_ref().map(|list| source.addresses(list)).transpose()?;
     Ok(config
-        .names(source.names(&raw.names, network)?)
-        .listen(Listen { access, ports })
-        .tuning(source.tuning(&raw.tuning)?))
+        .with_names(source.names(&raw.names, network)?)
+        .with_listen(Listen { access, ports })
+        .with_tuning(source.tuning(&raw.tuning)?))
 }

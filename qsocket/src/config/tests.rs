@@ -2,7 +2,7 @@ use super::*;
 use crate::access::{Decision, Reason};
 use crate::keys::{save_encryption_key, save_raida_key};
 use crate::provision::Provision;
-use qsocket_proto::crypto::secret::Secret;
+use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::ids::KeyId;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn folder_with(text: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     save_raida_key(dir.path().join("client.key.toml"), &raida.clients[0]).unwrap();
     fs::create_dir(dir.path().join("keys")).unwrap();
     let other = raida.servers[0].principal();
-    let key = EncryptionKey::new(KeyId([5; 16]), other, Secret::new([0x5e; 32])).unwrap();
+    let key = SharedKey::new(KeyId([5; 16]), other, EncryptionKey::import(&[0x5e; 32]).unwrap()).unwrap();
     save_encryption_key(dir.path().join("keys/enc.toml"), &key).unwrap();
     let path = dir.path().join("config.toml");
     fs::write(&path, text).unwrap();
@@ -43,12 +43,12 @@ fn the_least_is_a_key_and_a_raida() {
     let config = Config::from_file(&path).unwrap();
     assert_eq!(config.identity().0.to_string(), "1.0.1");
     assert_eq!(config.identity().1, Role::Client);
-    let relays = config.get_raida().relays.as_array();
+    let relays = config.raida().relays.as_array();
     assert_eq!((relays[0].port(), relays[24].port()), (50000, 50024));
-    assert!(config.get_encryption_keys().is_empty() && config.get_names().is_empty());
-    assert_eq!(config.get_listen(), &Listen::default());
-    assert_eq!(config.get_tuning(), &Tuning::default());
-    assert_eq!(config.get_tuning().idle_timeout(), Duration::from_secs(60));
+    assert!(config.encryption_keys().is_empty() && config.names().is_empty());
+    assert_eq!(config.listen(), &Listen::default());
+    assert_eq!(config.tuning(), &Tuning::default());
+    assert_eq!(config.tuning().idle_timeout(), Duration::from_secs(60));
 }
 
 #[test]
@@ -64,25 +64,25 @@ fn every_setting_is_read_and_paths_start_at_the_file() {
         list(25)
     ));
     let config = Config::from_file(&path).unwrap();
-    assert_eq!(config.get_encryption_keys()[0].with().to_string(), "1.0.2");
-    assert_eq!(config.get_raida().relays.get(PathId::new(7).unwrap()).to_string(), "10.0.0.7:443");
+    assert_eq!(config.encryption_keys()[0].with().to_string(), "1.0.2");
+    assert_eq!(config.raida().relays.get(PathId::new(7).unwrap()).to_string(), "10.0.0.7:443");
     let found = |port| {
-        let t = config.get_names().lookup("dns.example", port).unwrap();
+        let t = config.names().lookup("dns.example", port).unwrap();
         (t.server.serial, t.address.to_string())
     };
     assert_eq!(found(853), (2, "127.0.0.1:5300".to_owned()));
     assert_eq!(found(53), (3, "127.0.0.1:53".to_owned()));
-    let decide = |serial| config.get_listen().access.decide(Principal { serial, ..config.identity().0 });
+    let decide = |serial| config.listen().access.decide(Principal { serial, ..config.identity().0 });
     assert_eq!(decide(4), Decision::Allowed);
     assert_eq!(decide(5), Decision::Denied(Reason::Blacklisted));
     assert_eq!(decide(6), Decision::Denied(Reason::NotWhitelisted));
-    assert_eq!(config.get_listen().ports.as_ref(), Some(&config.get_raida().relays));
+    assert_eq!(config.listen().ports.as_ref(), Some(&config.raida().relays));
     let want = Tuning::default()
-        .ml_kem(MlKem::Require)
-        .redundancy(Redundancy::Adaptive)
-        .parity(Parity::Mds)
+        .with_ml_kem(MlKem::Require)
+        .with_redundancy(Redundancy::Adaptive)
+        .with_parity(Parity::Mds)
         .with_idle_timeout(Duration::from_secs(5));
-    assert_eq!(config.get_tuning(), &want);
+    assert_eq!(config.tuning(), &want);
     let shown = format!("{config:?}");
     assert!(!shown.contains("5e5e") && !shown.contains("94, 94"), "{shown}");
 }
@@ -143,6 +143,7 @@ fn a_refused_key_file_is_told_with_the_line_that_names_it() {
     let want = format!("{}:1: {} can be opened by others", path.display(), key.display());
     assert!(e.to_string().starts_with(&want), "{e}");
     assert!(e.to_string().ends_with(&format!("run: chmod 600 {}", key.display())), "{e}");
+    assert_eq!(io::Error::from(e).kind(), io::ErrorKind::PermissionDenied);
 }
 
 #[test]
@@ -211,11 +212,15 @@ fn a_program_can_build_it() {
         Config::new(other, Provision::generate(1, 1, 0).unwrap().clients.remove(0)).err(),
         Some(SettingError::KeyNetwork { found: 1, network: 2 })
     );
-    let shared = |with| EncryptionKey::new(KeyId([1; 16]), with, Secret::new([7; 32])).unwrap();
-    let config = Config::new(raida, own).unwrap().tuning(Tuning::default().parity(Parity::Grid));
-    let config = config.encryption_key(shared(server)).unwrap();
-    assert_eq!(config.clone().encryption_key(shared(me)).err(), Some(SettingError::OwnEncryptionKey(me)));
-    assert_eq!(config.clone().encryption_key(shared(server)).err(), Some(SettingError::KeyIdTwice));
-    assert_eq!(config.get_tuning().parity, Parity::Grid);
+    let shared =
+        |with| SharedKey::new(KeyId([1; 16]), with, EncryptionKey::import(&[7; 32]).unwrap()).unwrap();
+    let config = Config::new(raida, own).unwrap().with_tuning(Tuning::default().with_parity(Parity::Grid));
+    let config = config.with_encryption_key(shared(server)).unwrap();
+    assert_eq!(
+        config.clone().with_encryption_key(shared(me)).err(),
+        Some(SettingError::OwnEncryptionKey(me))
+    );
+    assert_eq!(config.clone().with_encryption_key(shared(server)).err(), Some(SettingError::KeyIdTwice));
+    assert_eq!(config.tuning().parity, Parity::Grid);
     assert_eq!(Tuning::default().with_idle_timeout(Duration::ZERO).idle_timeout(), MIN_IDLE_TIMEOUT);
 }

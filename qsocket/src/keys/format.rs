@@ -2,11 +2,12 @@
 //!
 //! Read by hand from the parsed document and not through serde, whose errors repeat the values they complain about.
 
-use super::{EncryptionKey, KeyFileError};
+use super::{KeyFileError, SharedKey};
 use crate::text;
-use qsocket_proto::crypto::secret::Secret;
+use qsocket_proto::crypto::schedule::EncryptionKey;
+use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{KeyId, PathId, RELAYS, Role};
-use qsocket_proto::raida_key::{AuthenticityNumber, RaidaKey, RaidaKeyError};
+use qsocket_proto::raida_key::{RaidaKey, RaidaKeyError};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -157,24 +158,22 @@ pub(super) fn parse_raida_key(bytes: &[u8]) -> Result<RaidaKey, Problem> {
     if list.len() != RELAYS {
         return Err(doc.problem(field, format!("authenticity_numbers: {}", RaidaKeyError::Count(list.len()))));
     }
+    let new_key =
+        |at, e: RaidaKeyError| doc.problem(at, format!("{e}; ask the issuer of the key for a new one"));
     let mut numbers = Vec::with_capacity(RELAYS);
     for (path, value) in PathId::all().zip(list.iter()) {
         let name = format!("authenticity number of relay {path}");
-        let number = AuthenticityNumber::from_slice(&doc.hex(value, &name, &[32, 64])?);
-        numbers.push(number.ok_or_else(|| doc.problem(value, format!("{name}: write 32 or 64 hex digits")))?);
+        let number = AuthenticityNumber::new(&doc.hex(value, &name, &[32, 64])?);
+        // The length is checked, so the number is zero.
+        numbers.push(number.map_err(|_| new_key(value, RaidaKeyError::Zero(path)))?);
     }
-    RaidaKey::new(principal, role, numbers).map_err(|e| {
-        let at = match e {
-            RaidaKeyError::Zero(path) | RaidaKeyError::Equal(_, path) => {
-                list.get(path.index()).unwrap_or(field)
-            }
-            _ => field,
-        };
-        doc.problem(at, format!("{e}; ask the issuer of the key for a new one"))
+    RaidaKey::new(principal, role, numbers).map_err(|e| match e {
+        RaidaKeyError::Equal(_, path) => new_key(list.get(path.index()).unwrap_or(field), e),
+        e => new_key(field, e),
     })
 }
 
-pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<EncryptionKey, Problem> {
+pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<SharedKey, Problem> {
     let doc = Document::parse(bytes, ENCRYPTION_KEY, ENCRYPTION_FIELDS)?;
     let field = doc.field("id")?;
     let mut id = [0; 16];
@@ -183,11 +182,11 @@ pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<EncryptionKey, Proble
     let with = doc.str(with, "with")?.parse().map_err(|_| {
         doc.problem(with, "with: write the other principal as \"network.denomination.serial\"")
     })?;
-    let key = doc.field("key")?;
-    let bytes = doc.hex(key, "key", &[64])?;
-    let secret = Secret::build(|out| out.copy_from_slice(&bytes));
-    EncryptionKey::new(KeyId(id), with, secret)
-        .ok_or_else(|| doc.problem(key, "id or key is all zero; make a new key from random bytes"))
+    let secret = doc.field("key")?;
+    let key = EncryptionKey::import(&doc.hex(secret, "key", &[64])?)
+        .map_err(|_| doc.problem(secret, "key: it is all zero; draw 32 random bytes for both files"))?;
+    SharedKey::new(KeyId(id), with, key)
+        .ok_or_else(|| doc.problem(field, "id: it is all zero; draw 16 random bytes for both files"))
 }
 
 /// Longest text that is written: room for everything at once, since growing would leave copies behind.
@@ -228,7 +227,7 @@ pub(super) fn write_raida_key(key: &RaidaKey) -> Zeroizing<String> {
     out
 }
 
-pub(super) fn write_encryption_key(key: &EncryptionKey) -> Zeroizing<String> {
+pub(super) fn write_encryption_key(key: &SharedKey) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
     let _ = write!(
         out,
@@ -238,7 +237,7 @@ pub(super) fn write_encryption_key(key: &EncryptionKey) -> Zeroizing<String> {
         key.id(),
         key.with()
     );
-    push_hex(&mut out, key.secret().expose());
+    push_hex(&mut out, key.key().expose());
     out.push_str("\"\n");
     out
 }

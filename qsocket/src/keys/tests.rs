@@ -59,7 +59,7 @@ fn both_kinds_load() {
     let (_dir, path) = folder_with(encryption_text());
     let key = load_encryption_key(&path).unwrap();
     assert_eq!((key.id(), key.with().to_string()), (KeyId([0x0a; 16]), "1.0.7".to_owned()));
-    assert_eq!(key.secret().expose(), &[0xc3; 32]);
+    assert_eq!(key.key().expose(), &[0xc3; 32]);
 }
 
 #[test]
@@ -218,6 +218,7 @@ fn encryption_keys_are_checked() {
         (&*key, "00".repeat(32), 5, "all zero"),
         (&*key, "c3".repeat(31), 5, "64 hex digits"),
         ("1.0.7", "1.0".to_owned(), 4, "network.denomination.serial"),
+        ("0a0a", "0000".to_owned(), 3, "id: it is all zero"),
         ("0a", String::new(), 3, "32 hex digits"),
         ("encryption-key", "raida-key".to_owned(), 1, "name it as `key`"),
         ("with", "whith".to_owned(), 4, "unknown field"),
@@ -263,16 +264,16 @@ fn written_files_load_and_are_private() {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let loaded = load_raida_key(&path).unwrap();
         assert_eq!((loaded.principal(), loaded.role()), (key.principal(), key.role()));
-        assert!(PathId::all().all(|p| loaded.number(p).ct_eq(key.number(p))));
+        assert!(PathId::all().all(|p| loaded.number(p).expose() == key.number(p).expose()));
     }
-    let key =
-        EncryptionKey::new(KeyId([9; 16]), raida.servers[0].principal(), Secret::new([0x81; 32])).unwrap();
+    let secret = || EncryptionKey::import(&[0x81; 32]).unwrap();
+    let key = SharedKey::new(KeyId([9; 16]), raida.servers[0].principal(), secret()).unwrap();
     save_encryption_key(&path, &key).unwrap();
     let loaded = load_encryption_key(&path).unwrap();
     assert_eq!((loaded.id(), loaded.with()), (key.id(), key.with()));
-    assert!(loaded.secret().ct_eq(key.secret()));
+    assert!(loaded.key().expose() == key.key().expose());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    assert!(EncryptionKey::new(KeyId([0; 16]), key.with(), Secret::new([1; 32])).is_none());
+    assert!(SharedKey::new(KeyId([0; 16]), key.with(), secret()).is_none());
 }
 
 #[test]
