@@ -1,0 +1,480 @@
+//! The configuration: where it is found, what it holds, and its checks.
+//!
+//! A program gets it from a file ([`Config::load`], [`Config::from_file`]) or builds it ([`Config::new`]). The file is
+//! TOML, described in `docs/configuration.md`. Loading blocks on the file system.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use crate::access::AccessList;
+use crate::keys::{KeyFileError, SharedKey};
+use crate::resolve::ConfigNames;
+use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
+use qsocket_proto::raida_key::RaidaKey;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The environment variable that names the configuration file.
+pub const CONFIG_VARIABLE: &str = "QSOCKET_CONFIG";
+
+/// Largest configuration file that is read: room for some ten thousand names and list entries.
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+
+/// Shortest idle timeout: a connection outlives a pause of the network of this length.
+pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest idle timeout, one day: after it a peer that vanished no longer takes memory.
+pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+/// 25 different addresses, one for each relay.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayAddresses([SocketAddr; RELAYS]);
+
+impl RelayAddresses {
+    /// The address and the 24 ports that follow it.
+    ///
+    /// # Errors
+    /// When the port is 0 or the last port would exceed 65535.
+    pub fn from_base(base: SocketAddr) -> Result<Self, AddressError> {
+        const LAST: u16 = u16::MAX - (RELAYS as u16 - 1);
+        if base.port() == 0 || base.port() > LAST {
+            return Err(AddressError::Base(base));
+        }
+        let mut all = [base; RELAYS];
+        for (path, address) in PathId::all().zip(&mut all) {
+            address.set_port(base.port() + u16::from(path.get()));
+        }
+        Ok(Self(all))
+    }
+
+    /// The given addresses, in the order of the relays.
+    ///
+    /// # Errors
+    /// When there are not 25, two are equal, or a port is 0.
+    pub fn from_list(list: &[SocketAddr]) -> Result<Self, AddressError> {
+        let all: [SocketAddr; RELAYS] = list.try_into().map_err(|_| AddressError::Count(list.len()))?;
+        for (i, address) in all.iter().enumerate() {
+            if address.port() == 0 {
+                return Err(AddressError::PortZero(*address));
+            }
+            if all[..i].contains(address) {
+                return Err(AddressError::Twice(*address));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// The address that belongs to a path.
+    pub fn get(&self, path: PathId) -> SocketAddr {
+        self.0[path.index()]
+    }
+
+    /// All addresses, in the order of the relays.
+    pub fn as_array(&self) -> &[SocketAddr; RELAYS] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RelayAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0).finish()
+    }
+}
+
+/// Why addresses do not serve for 25 relays.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// Not 25.
+    #[error("{0} addresses where {RELAYS} are needed, one for each relay")]
+    Count(usize),
+    /// One relay twice would count as two that agree.
+    #[error("{0} stands there twice; each relay has its own address")]
+    Twice(SocketAddr),
+    /// Port 0 is no port to connect to.
+    #[error("{0} has port 0; write a port from 1 to 65535")]
+    PortZero(SocketAddr),
+    /// The 25 ports do not fit.
+    #[error("from {0} there are no 25 ports; write a port from 1 to 65511")]
+    Base(SocketAddr),
+}
+
+/// The network of 25 relays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raida {
+    /// The network's number, part of every principal in it.
+    pub network: u16,
+    /// Where the relays are.
+    pub relays: RelayAddresses,
+}
+
+/// Whether ML-KEM-768 is mixed into the keys, which gives forward secrecy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MlKem {
+    /// Peers without it are refused.
+    Require,
+    /// Used when the peer has it.
+    #[default]
+    On,
+    /// Not used.
+    Off,
+}
+
+/// How many of a block's 25 stripes are sent unasked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redundancy {
+    /// All 25.
+    #[default]
+    Full,
+    /// 16, and parity when paths are down, late or suspect.
+    Adaptive,
+}
+
+/// Which parity a block gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parity {
+    /// The grid while all 25 paths are known to be well, MDS otherwise.
+    #[default]
+    Auto,
+    /// Rows, columns and the diagonal of the 5x5 grid.
+    Grid,
+    /// A code that recovers every loss of 9 stripes.
+    Mds,
+}
+
+/// Settings that change how a connection works, not with whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Forward secrecy.
+    pub ml_kem: MlKem,
+    /// Stripes that are sent unasked.
+    pub redundancy: Redundancy,
+    /// Kind of parity.
+    pub parity: Parity,
+    idle_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            ml_kem: MlKem::default(),
+            redundancy: Redundancy::default(),
+            parity: Parity::default(),
+            // Four keepalive intervals of 15 s.
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Tuning {
+    /// Sets how ML-KEM is used.
+    #[must_use]
+    pub fn with_ml_kem(mut self, ml_kem: MlKem) -> Self {
+        self.ml_kem = ml_kem;
+        self
+    }
+
+    /// Sets how many stripes are sent unasked.
+    #[must_use]
+    pub fn with_redundancy(mut self, redundancy: Redundancy) -> Self {
+        self.redundancy = redundancy;
+        self
+    }
+
+    /// Sets the kind of parity.
+    #[must_use]
+    pub fn with_parity(mut self, parity: Parity) -> Self {
+        self.parity = parity;
+        self
+    }
+
+    /// Sets after how long without a sign of the peer a connection is given up; brought into
+    /// [`MIN_IDLE_TIMEOUT`]..=[`MAX_IDLE_TIMEOUT`].
+    #[must_use]
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout.clamp(MIN_IDLE_TIMEOUT, MAX_IDLE_TIMEOUT);
+        self
+    }
+
+    /// After how long without a sign of the peer a connection is given up. 60 s by default.
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+}
+
+/// Settings of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// Who may connect.
+    pub access: AccessList,
+    /// The 25 addresses to listen at, when they are not one address and the 24 ports that follow.
+    pub ports: Option<RelayAddresses>,
+}
+
+/// Everything an endpoint needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) raida: Raida,
+    pub(crate) key: Arc<RaidaKey>,
+    pub(crate) encryption_keys: Vec<Arc<SharedKey>>,
+    pub(crate) names: ConfigNames,
+    pub(crate) listen: Listen,
+    pub(crate) tuning: Tuning,
+}
+
+impl Config {
+    /// The least there can be: a RAIDA and the principal's own key. Everything else has its default.
+    ///
+    /// # Errors
+    /// When the key is for another network.
+    pub fn new(raida: Raida, key: impl Into<Arc<RaidaKey>>) -> Result<Self, SettingError> {
+        let key = key.into();
+        let found = key.principal().network;
+        if found != raida.network {
+            return Err(SettingError::KeyNetwork { found, network: raida.network });
+        }
+        Ok(Self {
+            raida,
+            key,
+            encryption_keys: Vec::new(),
+            names: ConfigNames::new(),
+            listen: Listen::default(),
+            tuning: Tuning::default(),
+        })
+    }
+
+    /// Finds and reads the configuration: the file that `QSOCKET_CONFIG` names, else `qsocket/config.toml` in the
+    /// user's configuration folder (`$XDG_CONFIG_HOME`, by default `~/.config`).
+    ///
+    /// # Errors
+    /// When there is no file at these places, or as [`Config::from_file`].
+    pub fn load() -> Result<Self, ConfigError> {
+        Self::from_file(find(|name| std::env::var_os(name))?)
+    }
+
+    /// Reads a configuration file and the key files that it names. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// When the file cannot be read, everybody may write to it, a setting is unknown or out of range, or a key file
+    /// is refused.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        file::load(path.as_ref())
+    }
+
+    /// Adds a secret shared with one other principal, which then enters the keys of all connections with it.
+    ///
+    /// # Errors
+    /// When the other principal is of another network, is oneself, or the id is already there.
+    pub fn with_encryption_key(mut self, key: impl Into<Arc<SharedKey>>) -> Result<Self, SettingError> {
+        let key = key.into();
+        let (with, network) = (key.with(), self.raida.network);
+        if with.network != network {
+            return Err(SettingError::PrincipalNetwork { principal: with, network });
+        }
+        if with == self.key.principal() {
+            return Err(SettingError::OwnEncryptionKey(with));
+        }
+        if self.encryption_keys.iter().any(|k| k.id() == key.id()) {
+            return Err(SettingError::KeyIdTwice);
+        }
+        self.encryption_keys.push(key);
+        Ok(self)
+    }
+
+    /// Sets the names that resolve.
+    #[must_use]
+    pub fn with_names(mut self, names: ConfigNames) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// Sets the server's part.
+    #[must_use]
+    pub fn with_listen(mut self, listen: Listen) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Sets how connections work.
+    #[must_use]
+    pub fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// The network and its relays.
+    pub fn raida(&self) -> &Raida {
+        &self.raida
+    }
+
+    /// The principal's own key.
+    pub fn key(&self) -> &Arc<RaidaKey> {
+        &self.key
+    }
+
+    /// The principal and its role.
+    pub fn identity(&self) -> (Principal, Role) {
+        (self.key.principal(), self.key.role())
+    }
+
+    /// The secrets shared with other principals.
+    pub fn encryption_keys(&self) -> &[Arc<SharedKey>] {
+        &self.encryption_keys
+    }
+
+    /// The names that resolve.
+    pub fn names(&self) -> &ConfigNames {
+        &self.names
+    }
+
+    /// The server's part.
+    pub fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// How connections work.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+}
+
+/// Two settings that do not go together.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// The own key belongs to another RAIDA.
+    #[error(
+        "the RAIDA key is for network {found}, the relays are network {network}; use a key of this network"
+    )]
+    KeyNetwork {
+        /// The key's network.
+        found: u16,
+        /// The network of the relays.
+        network: u16,
+    },
+    /// A principal of another RAIDA.
+    #[error("{principal} is not in network {network}; only principals of one network reach each other")]
+    PrincipalNetwork {
+        /// The principal.
+        principal: Principal,
+        /// The network of the relays.
+        network: u16,
+    },
+    /// An Encryption key with oneself.
+    #[error(
+        "the Encryption key is shared with {0}, which is this principal itself; use the file made for this side"
+    )]
+    OwnEncryptionKey(Principal),
+    /// Two Encryption keys with one id.
+    #[error("another Encryption key has the same id; name each key once")]
+    KeyIdTwice,
+}
+
+impl From<SettingError> for io::Error {
+    fn from(e: SettingError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, e)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No file at any of the places.
+    #[error(
+        "no configuration found; give it in the program (Config::from_file), set {CONFIG_VARIABLE} to the file, or write {}",
+        user.as_ref().map_or_else(|| "~/.config/qsocket/config.toml (HOME is not set)".to_owned(), |p| p.display().to_string())
+    )]
+    NotFound {
+        /// The place in the user's configuration folder, when it is known.
+        user: Option<PathBuf>,
+    },
+    /// The environment names a file that is not there.
+    #[error("{CONFIG_VARIABLE} names {}, which does not exist; correct or unset it", path.display())]
+    VariableNamesNothing {
+        /// What the variable holds.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Everybody may change whom connections go to.
+    #[error("everybody can write to {} (mode {mode:04o}); run: chmod o-w {}", path.display(), crate::text::quoted(path))]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// More than any configuration holds.
+    #[error("{} is larger than {MAX_FILE_BYTES} bytes; it is not a configuration file", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A setting is unknown, missing, of the wrong type, out of range, or does not go with another one.
+    #[error("{}:{line}: {problem}", path.display())]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what to write.
+        problem: String,
+    },
+    /// A key file is refused.
+    #[error("{}:{line}: {source}", path.display())]
+    Key {
+        /// The configuration file.
+        path: PathBuf,
+        /// The line that names the key file.
+        line: usize,
+        /// What is wrong with the key file.
+        source: KeyFileError,
+    },
+}
+
+impl From<ConfigError> for io::Error {
+    fn from(e: ConfigError) -> Self {
+        use ConfigError as E;
+        let kind = match &e {
+            E::NotFound { .. } | E::VariableNamesNothing { .. } => io::ErrorKind::NotFound,
+            E::Io { source, .. } => source.kind(),
+            E::Writable { .. } => io::ErrorKind::PermissionDenied,
+            E::TooLarge { .. } | E::Setting { .. } => io::ErrorKind::InvalidData,
+            E::Key { source, .. } => source.kind(),
+        };
+        Self::new(kind, e)
+    }
+}
+
+/// The configuration file, by an environment that `lookup` knows. An empty variable counts as not set.
+fn find(lookup: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+    let variable = |name| lookup(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let missing = |p: &Path| matches!(p.metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
+    if let Some(path) = variable(CONFIG_VARIABLE) {
+        return if missing(&path) { Err(ConfigError::VariableNamesNothing { path }) } else { Ok(path) };
+    }
+    // The XDG base directory specification: a relative path there is to be ignored.
+    let folder = variable("XDG_CONFIG_HOME")
+        .filter(|p| p.is_absolute())
+        .or_else(|| variable("HOME").map(|home| home.join(".config")));
+    let user = folder.map(|f| f.join("qsocket").join("config.toml"));
+    match user {
+        Some(path) if !missing(&path) => Ok(path),
+        user => Err(ConfigError::NotFound { user }),
+    }
+}

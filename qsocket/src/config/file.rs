@@ -1,0 +1,231 @@
+//! The configuration file.
+
+use super::{
+    Config, ConfigError, Listen, MAX_FILE_BYTES, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Raida,
+    Redundancy, RelayAddresses, Tuning,
+};
+use crate::access::AccessList;
+use crate::keys::{KeyFileError, load_encryption_key, load_raida_key};
+use crate::resolve::{ConfigNames, Target};
+use crate::text;
+use qsocket_proto::ids::Principal;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    key: Spanned<String>,
+    #[serde(default)]
+    encryption_keys: Vec<Spanned<String>>,
+    raida: Spanned<RawRaida>,
+    #[serde(default)]
+    names: BTreeMap<Spanned<String>, RawName>,
+    #[serde(default)]
+    listen: RawListen,
+    #[serde(default)]
+    tuning: RawTuning,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRaida {
+    network: Spanned<i64>,
+    relays: Option<Spanned<Vec<Spanned<String>>>>,
+    base: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawName {
+    server: Spanned<String>,
+    address: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    allow: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    deny: Vec<Spanned<String>>,
+    ports: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTuning {
+    #[serde(default)]
+    ml_kem: MlKem,
+    #[serde(default)]
+    redundancy: Redundancy,
+    #[serde(default)]
+    parity: Parity,
+    idle_timeout_seconds: Option<Spanned<i64>>,
+}
+
+/// The file being read, for error messages.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn line<T>(&self, at: &Spanned<T>) -> usize {
+        text::line_of(self.text, at.span())
+    }
+
+    fn error<T>(&self, at: &Spanned<T>, problem: impl ToString) -> ConfigError {
+        ConfigError::Setting { path: self.path.to_owned(), line: self.line(at), problem: problem.to_string() }
+    }
+
+    fn key_error(&self, at: &Spanned<String>, source: KeyFileError) -> ConfigError {
+        ConfigError::Key { path: self.path.to_owned(), line: self.line(at), source }
+    }
+
+    /// A path in the file starts at the file's folder.
+    fn resolve(&self, file: &Spanned<String>) -> std::path::PathBuf {
+        self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref())
+    }
+
+    fn address(&self, text: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+        text.get_ref().parse().map_err(|_| {
+            let what = format!(
+                "{:?} is not an address; write \"IP:PORT\", for example \"127.0.0.1:50000\"",
+                text.get_ref()
+            );
+            self.error(text, what)
+        })
+    }
+
+    fn addresses(&self, list: &Spanned<Vec<Spanned<String>>>) -> Result<RelayAddresses, ConfigError> {
+        let parsed: Vec<_> = list.get_ref().iter().map(|a| self.address(a)).collect::<Result<_, _>>()?;
+        RelayAddresses::from_list(&parsed).map_err(|e| self.error(list, e))
+    }
+
+    fn principal(&self, text: &Spanned<String>, network: u16) -> Result<Principal, ConfigError> {
+        let principal: Principal = text.get_ref().parse().map_err(|e| self.error(text, e))?;
+        if principal.network != network {
+            return Err(self.error(text, super::SettingError::PrincipalNetwork { principal, network }));
+        }
+        Ok(principal)
+    }
+
+    fn principals(&self, list: &[Spanned<String>], network: u16) -> Result<BTreeSet<Principal>, ConfigError> {
+        list.iter().map(|p| self.principal(p, network)).collect()
+    }
+
+    fn raida(&self, raw: &Spanned<RawRaida>) -> Result<Raida, ConfigError> {
+        let RawRaida { network, relays, base } = raw.get_ref();
+        let number = u16::try_from(*network.get_ref())
+            .map_err(|_| self.error(network, "network: write a number from 0 to 65535"))?;
+        let relays = match (relays, base) {
+            (Some(list), None) => self.addresses(list)?,
+            (None, Some(base)) => {
+                RelayAddresses::from_base(self.address(base)?).map_err(|e| self.error(base, e))?
+            }
+            _ => {
+                return Err(
+                    self.error(raw, "[raida]: write either `relays` (25 addresses) or `base` (one address)")
+                );
+            }
+        };
+        Ok(Raida { network: number, relays })
+    }
+
+    fn names(
+        &self,
+        raw: &BTreeMap<Spanned<String>, RawName>,
+        network: u16,
+    ) -> Result<ConfigNames, ConfigError> {
+        let mut names = ConfigNames::new();
+        for (name, entry) in raw {
+            let server = self.principal(&entry.server, network)?;
+            let added = match entry.address.get_ref().parse::<IpAddr>() {
+                Ok(ip) => names.insert_any_port(name.get_ref(), server, ip),
+                Err(_) => {
+                    let address = self.address(&entry.address)?;
+                    if address.port() == 0 {
+                        let what = "port 0; leave the port out to keep the one that is asked for";
+                        return Err(self.error(&entry.address, what));
+                    }
+                    names.insert(name.get_ref(), Target { server, address })
+                }
+            };
+            if !added.map_err(|e| self.error(name, e))? {
+                return Err(self
+                    .error(name, format!("the name {:?} is already there; keep one entry", name.get_ref())));
+            }
+        }
+        Ok(names)
+    }
+
+    fn tuning(&self, raw: &RawTuning) -> Result<Tuning, ConfigError> {
+        let mut tuning =
+            Tuning::default().with_ml_kem(raw.ml_kem).with_redundancy(raw.redundancy).with_parity(raw.parity);
+        if let Some(seconds) = &raw.idle_timeout_seconds {
+            let (min, max) = (MIN_IDLE_TIMEOUT.as_secs(), MAX_IDLE_TIMEOUT.as_secs());
+            let given = u64::try_from(*seconds.get_ref()).ok().filter(|s| (min..=max).contains(s));
+            let given = given.ok_or_else(|| {
+                self.error(seconds, format!("idle_timeout_seconds: write a number from {min} to {max}"))
+            })?;
+            tuning = tuning.with_idle_timeout(Duration::from_secs(given));
+        }
+        Ok(tuning)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
+    let meta = path.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(failed(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "not a regular file; name a configuration file",
+        )));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Err(ConfigError::Writable { path: path.to_owned(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let bytes = read(path)?;
+    let setting = |line, problem| ConfigError::Setting { path: path.to_owned(), line, problem };
+    let text = text::plain(&bytes).map_err(|(line, what)| setting(line, format!("the file {what}")))?;
+    let raw: RawConfig = toml::from_str(text).map_err(|e| {
+        let line = text::line_of(text, e.span().unwrap_or(0..0));
+        setting(line, e.message().to_owned())
+    })?;
+    let source = Source { path, text };
+
+    let raida = source.raida(&raw.raida)?;
+    let network = raida.network;
+    let key = load_raida_key(source.resolve(&raw.key)).map_err(|e| source.key_error(&raw.key, e))?;
+    let mut config = Config::new(raida, key).map_err(|e| source.error(&raw.key, e))?;
+    for file in &raw.encryption_keys {
+        let key = load_encryption_key(source.resolve(file)).map_err(|e| source.key_error(file, e))?;
+        config = config.with_encryption_key(key).map_err(|e| source.error(file, e))?;
+    }
+    let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, network)).transpose()?;
+    let access = AccessList { allow, deny: source.principals(&raw.listen.deny, network)? };
+    let ports = raw.listen.ports.as_ref().map(|list| source.addresses(list)).transpose()?;
+    Ok(config
+        .with_names(source.names(&raw.names, network)?)
+        .with_listen(Listen { access, ports })
+        .with_tuning(source.tuning(&raw.tuning)?))
+}

@@ -1,0 +1,226 @@
+use super::*;
+use crate::access::{Decision, Reason};
+use crate::keys::{save_encryption_key, save_raida_key};
+use crate::provision::Provision;
+use qsocket_proto::crypto::schedule::EncryptionKey;
+use qsocket_proto::ids::KeyId;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
+
+const MINIMAL: &str = "key = \"client.key.toml\"\n[raida]\nnetwork = 1\nbase = \"127.0.0.1:50000\"\n";
+
+/// A folder with `client.key.toml` (1.0.1) and `keys/enc.toml` (with 1.0.2), and a configuration in it.
+fn folder_with(text: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let raida = Provision::generate(1, 1, 1).unwrap();
+    save_raida_key(dir.path().join("client.key.toml"), &raida.clients[0]).unwrap();
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    let other = raida.servers[0].principal();
+    let key = SharedKey::new(KeyId([5; 16]), other, EncryptionKey::import(&[0x5e; 32]).unwrap()).unwrap();
+    save_encryption_key(dir.path().join("keys/enc.toml"), &key).unwrap();
+    let path = dir.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn refusal(text: impl AsRef<[u8]>) -> (usize, String) {
+    let (_dir, path) = folder_with(text);
+    match Config::from_file(&path) {
+        Err(ConfigError::Setting { line, problem, .. }) => (line, problem),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn list(n: u16) -> String {
+    let all: Vec<_> = (0..n).map(|i| format!("\"10.0.0.{i}:443\"")).collect();
+    format!("[{}]", all.join(", "))
+}
+
+#[test]
+fn the_least_is_a_key_and_a_raida() {
+    let (_dir, path) = folder_with(MINIMAL);
+    let config = Config::from_file(&path).unwrap();
+    assert_eq!(config.identity().0.to_string(), "1.0.1");
+    assert_eq!(config.identity().1, Role::Client);
+    let relays = config.raida().relays.as_array();
+    assert_eq!((relays[0].port(), relays[24].port()), (50000, 50024));
+    assert!(config.encryption_keys().is_empty() && config.names().is_empty());
+    assert_eq!(config.listen(), &Listen::default());
+    assert_eq!(config.tuning(), &Tuning::default());
+    assert_eq!(config.tuning().idle_timeout(), Duration::from_secs(60));
+}
+
+#[test]
+fn every_setting_is_read_and_paths_start_at_the_file() {
+    let (_dir, path) = folder_with(format!(
+        "key = \"client.key.toml\"\nencryption_keys = [\"keys/enc.toml\"]\n\
+         [raida]\nnetwork = 1\nrelays = {}\n\
+         [names]\n\"dns.example\" = {{ server = \"1.0.2\", address = \"127.0.0.1:5300\" }}\n\
+         \"dns.example:53\" = {{ server = \"1.0.3\", address = \"127.0.0.1\" }}\n\
+         [listen]\nallow = [\"1.0.4\", \"1.0.5\"]\ndeny = [\"1.0.5\"]\nports = {}\n\
+         [tuning]\nml_kem = \"require\"\nredundancy = \"adaptive\"\nparity = \"mds\"\nidle_timeout_seconds = 5\n",
+        list(25),
+        list(25)
+    ));
+    let config = Config::from_file(&path).unwrap();
+    assert_eq!(config.encryption_keys()[0].with().to_string(), "1.0.2");
+    assert_eq!(config.raida().relays.get(PathId::new(7).unwrap()).to_string(), "10.0.0.7:443");
+    let found = |port| {
+        let t = config.names().lookup("dns.example", port).unwrap();
+        (t.server.serial, t.address.to_string())
+    };
+    assert_eq!(found(853), (2, "127.0.0.1:5300".to_owned()));
+    assert_eq!(found(53), (3, "127.0.0.1:53".to_owned()));
+    let decide = |serial| config.listen().access.decide(Principal { serial, ..config.identity().0 });
+    assert_eq!(decide(4), Decision::Allowed);
+    assert_eq!(decide(5), Decision::Denied(Reason::Blacklisted));
+    assert_eq!(decide(6), Decision::Denied(Reason::NotWhitelisted));
+    assert_eq!(config.listen().ports.as_ref(), Some(&config.raida().relays));
+    let want = Tuning::default()
+        .with_ml_kem(MlKem::Require)
+        .with_redundancy(Redundancy::Adaptive)
+        .with_parity(Parity::Mds)
+        .with_idle_timeout(Duration::from_secs(5));
+    assert_eq!(config.tuning(), &want);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("5e5e") && !shown.contains("94, 94"), "{shown}");
+}
+
+#[test]
+fn every_error_names_its_line() {
+    let (more, names) = (|s: &str| format!("{MINIMAL}{s}"), |s: &str| format!("{MINIMAL}[names]\n{s}\n"));
+    let relays = |n| MINIMAL.replace("base = \"127.0.0.1:50000\"", &format!("relays = {}", list(n)));
+    for (text, line, what) in [
+        (more("[tunning]\n"), 5, "unknown field `tunning`"),
+        (more("k = 12\n"), 5, "unknown field `k`"),
+        (MINIMAL.replace("network = 1", "network = 65536"), 3, "0 to 65535"),
+        (MINIMAL.replace("network = 1", "network = 2"), 1, "network 1, the relays are network 2"),
+        (MINIMAL.replace("key = \"client.key.toml\"", ""), 1, "missing field `key`"),
+        (MINIMAL.replace(":50000", ":0"), 4, "1 to 65511"),
+        (MINIMAL.replace(":50000", ":65512"), 4, "1 to 65511"),
+        (MINIMAL.replace("127.0.0.1:50000", "relay.example:50000"), 4, "IP:PORT"),
+        (MINIMAL.replace("base", "#"), 2, "either `relays`"),
+        (more(&format!("relays = {}\n", list(25))), 2, "either `relays`"),
+        (relays(24), 4, "24 addresses where 25"),
+        (relays(26), 4, "26 addresses where 25"),
+        (relays(25).replace("10.0.0.3:", "10.0.0.9:"), 4, "10.0.0.9:443 stands there twice"),
+        (relays(25).replace("10.0.0.3:443", "10.0.0.3:0"), 4, "port 0"),
+        (more("[tuning]\nml_kem = \"yes\"\n"), 6, "expected one of `require`, `on`, `off`"),
+        (more("[tuning]\nidle_timeout_seconds = -1\n"), 6, "1 to 86400"),
+        (more("[tuning]\nidle_timeout_seconds = 86401\n"), 6, "1 to 86400"),
+        (more("[listen]\nallow = [\"1.0\"]\n"), 6, "network.denomination.serial"),
+        (more("[listen]\ndeny = [\n\"1.0.2\",\n\"2.0.1\"]\n"), 8, "2.0.1 is not in network 1"),
+        (names("\"a\" = { server = \"1.0.2\" }"), 6, "missing field `address`"),
+        (names("\"a\" = { server = \"1.0.2\", address = \"1.2.3.4:0\" }"), 6, "port 0"),
+        (names("\"a:x\" = { server = \"1.0.2\", address = \"1.2.3.4\" }"), 6, "name:port"),
+        (names("\"a b\" = { server = \"1.0.2\", address = \"1.2.3.4\" }"), 6, "not a host name"),
+        (
+            names(
+                "a = { server = \"1.0.2\", address = \"::1\" }\nA = { server = \"1.0.2\", address = \"::1\" }",
+            ),
+            7,
+            "already",
+        ),
+        (format!("encryption_keys = [\"keys/enc.toml\",\n\"keys/enc.toml\"]\n{MINIMAL}"), 2, "same id"),
+        (format!("\u{feff}{MINIMAL}"), 1, "byte order mark"),
+        (more("\0"), 5, "NUL"),
+        (more("key"), 5, "key"),
+    ] {
+        let (at, problem) = refusal(&text);
+        assert!(problem.contains(what), "{problem:?} for {text}");
+        // The two spellings of one name come in the order of their bytes.
+        assert!(at == line || (what == "already" && at == 6), "line {at} {problem:?} for {text}");
+    }
+}
+
+#[test]
+fn a_refused_key_file_is_told_with_the_line_that_names_it() {
+    let (dir, path) = folder_with(MINIMAL);
+    let key = dir.path().join("client.key.toml");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let e = Config::from_file(&path).unwrap_err();
+    let want = format!("{}:1: {} can be opened by others", path.display(), key.display());
+    assert!(e.to_string().starts_with(&want), "{e}");
+    assert!(e.to_string().ends_with(&format!("run: chmod 600 {}", key.display())), "{e}");
+    assert_eq!(io::Error::from(e).kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_configuration_that_everybody_can_write_is_refused() {
+    let (_dir, path) = folder_with(MINIMAL);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let e = Config::from_file(&path).unwrap_err();
+    assert!(e.to_string().ends_with(&format!("run: chmod o-w {}", path.display())), "{e}");
+    assert_eq!(io::Error::from(e).kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn size_and_kind_are_checked() {
+    let (dir, path) = folder_with("#".repeat(MAX_FILE_BYTES + 1));
+    assert!(matches!(Config::from_file(&path), Err(ConfigError::TooLarge { .. })));
+    assert!(matches!(Config::from_file(dir.path()), Err(ConfigError::Io { .. })));
+    let e = io::Error::from(Config::from_file(dir.path().join("absent")).unwrap_err());
+    assert_eq!(e.kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn the_file_is_found_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |parts: &str| {
+        let path = dir.path().join(parts);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        path
+    };
+    let (xdg, home) = (place("xdg/qsocket/config.toml"), place("home/.config/qsocket/config.toml"));
+    let named = place("named.toml");
+    let at = |p: &str| dir.path().join(p).into_os_string();
+    let search = |vars: &[(&str, OsString)]| {
+        find(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()))
+    };
+    let env = |config, xdg, home| [("QSOCKET_CONFIG", config), ("XDG_CONFIG_HOME", xdg), ("HOME", home)];
+    let all = env(at("named.toml"), at("xdg"), at("home"));
+    assert_eq!(search(&all).unwrap(), named);
+    assert_eq!(search(&all[1..]).unwrap(), xdg);
+    assert_eq!(search(&all[2..]).unwrap(), home);
+    assert_eq!(search(&env("".into(), "".into(), at("home"))).unwrap(), home);
+    assert_eq!(search(&env("".into(), "relative".into(), at("home"))).unwrap(), home);
+
+    // A variable that names nothing is a mistake to show, not a reason to look elsewhere.
+    let e = search(&env(at("absent"), at("xdg"), at("home"))).unwrap_err();
+    assert!(matches!(&e, ConfigError::VariableNamesNothing { path } if *path == dir.path().join("absent")));
+
+    let e = search(&[("HOME", at("nobody"))]).unwrap_err();
+    let user = dir.path().join("nobody/.config/qsocket/config.toml").display().to_string();
+    for place in ["Config::from_file", "QSOCKET_CONFIG", &user] {
+        assert!(e.to_string().contains(place), "{e}");
+    }
+    assert_eq!(io::Error::from(e).kind(), io::ErrorKind::NotFound);
+    assert!(search(&[]).unwrap_err().to_string().contains("~/.config/qsocket/config.toml"));
+}
+
+#[test]
+fn a_program_can_build_it() {
+    let mut keys = Provision::generate(1, 1, 1).unwrap();
+    let raida =
+        Raida { network: 1, relays: RelayAddresses::from_base("[::1]:1000".parse().unwrap()).unwrap() };
+    let (own, server) = (keys.clients.remove(0), keys.servers[0].principal());
+    let me = own.principal();
+    let other = Raida { network: 2, ..raida.clone() };
+    assert_eq!(
+        Config::new(other, Provision::generate(1, 1, 0).unwrap().clients.remove(0)).err(),
+        Some(SettingError::KeyNetwork { found: 1, network: 2 })
+    );
+    let shared =
+        |with| SharedKey::new(KeyId([1; 16]), with, EncryptionKey::import(&[7; 32]).unwrap()).unwrap();
+    let config = Config::new(raida, own).unwrap().with_tuning(Tuning::default().with_parity(Parity::Grid));
+    let config = config.with_encryption_key(shared(server)).unwrap();
+    assert_eq!(
+        config.clone().with_encryption_key(shared(me)).err(),
+        Some(SettingError::OwnEncryptionKey(me))
+    );
+    assert_eq!(config.clone().with_encryption_key(shared(server)).err(), Some(SettingError::KeyIdTwice));
+    assert_eq!(config.tuning().parity, Parity::Grid);
+    assert_eq!(Tuning::default().with_idle_timeout(Duration::ZERO).idle_timeout(), MIN_IDLE_TIMEOUT);
+}

@@ -1,0 +1,110 @@
+//! Opening and writing files that hold secrets.
+
+use super::{KeyFileError, MAX_FILE_BYTES};
+use crate::rng::OsRng;
+use rand_core::Rng;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The folder of a file, opened, and the file's name in it.
+///
+/// Everything below works relative to the open folder, so that what was checked is what is used.
+fn folder(path: &Path) -> Result<(File, &OsStr), KeyFileError> {
+    let name = path.file_name().ok_or_else(|| KeyFileError::NotRegular { path: path.to_owned() })?;
+    let parent = parent(path);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(CWD, parent, flags, Mode::empty()).map_err(|e| KeyFileError::io(parent, e.into()))?;
+    let dir = File::from(dir);
+    let mode = dir.metadata().map_err(|e| KeyFileError::io(parent, e))?.mode();
+    check_folder(parent, mode)?;
+    Ok((dir, name))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// In a folder that others can write to they could put another file under the key's name. The sticky bit forbids it.
+fn check_folder(path: &Path, mode: u32) -> Result<(), KeyFileError> {
+    const STICKY: u32 = 0o1000;
+    if mode & 0o022 != 0 && mode & STICKY == 0 {
+        return Err(KeyFileError::Folder { path: path.to_owned(), mode: mode & 0o7777 });
+    }
+    Ok(())
+}
+
+/// Whether the file is the user's own, or root's.
+pub(super) fn check_owner(path: &Path, owner: u32, user: u32) -> Result<(), KeyFileError> {
+    if owner != user && owner != 0 {
+        return Err(KeyFileError::Owner { path: path.to_owned(), owner, user });
+    }
+    Ok(())
+}
+
+/// Reads a key file after checking who could have read or written it.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let (dir, name) = folder(path)?;
+    // NONBLOCK: opening a pipe that nobody writes to would wait forever.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(&dir, name, flags, Mode::empty()).map_err(|e| match e {
+        rustix::io::Errno::LOOP => KeyFileError::Symlink { path: path.to_owned() },
+        e => KeyFileError::io(path, e.into()),
+    })?;
+    let file = File::from(file);
+    let meta = file.metadata().map_err(|e| KeyFileError::io(path, e))?;
+    if !meta.is_file() {
+        return Err(KeyFileError::NotRegular { path: path.to_owned() });
+    }
+    check_owner(path, meta.uid(), rustix::process::geteuid().as_raw())?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(KeyFileError::Mode { path: path.to_owned(), mode: meta.mode() & 0o7777 });
+    }
+    if meta.len() > MAX_FILE_BYTES as u64 {
+        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+    }
+    // Reserved at once, since growing would leave copies behind; one more byte than allowed shows a file that grew.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
+    let mut buffer = Zeroizing::new([0; 4096]);
+    let mut file = file.take(MAX_FILE_BYTES as u64 + 1);
+    loop {
+        match file.read(&mut *buffer) {
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(KeyFileError::io(path, e)),
+        }
+    }
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(KeyFileError::TooLarge { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// Puts `bytes` under `path` so that at every moment, also after a power loss, the old or the new file stands there.
+///
+/// The new file has mode 0600. On an error the old file is untouched and no temporary file is left.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
+    let (dir, name) = folder(path)?;
+    let temp = format!(".qsocket-{:016x}.tmp", OsRng.next_u64());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let created = openat(&dir, &*temp, flags, Mode::RUSR | Mode::WUSR);
+    let mut file = File::from(created.map_err(|e| KeyFileError::io(path, e.into()))?);
+    let replaced = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| renameat(&dir, &*temp, &dir, name).map_err(io::Error::from));
+    if let Err(e) = replaced {
+        // The first error is the one to report; a leftover is harmless, as it is as private as the key.
+        let _ = unlinkat(&dir, &*temp, AtFlags::empty());
+        return Err(KeyFileError::io(path, e));
+    }
+    dir.sync_all().map_err(|e| KeyFileError::io(path, e))
+}

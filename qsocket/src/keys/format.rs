@@ -1,0 +1,243 @@
+//! The text of key files.
+//!
+//! Read by hand from the parsed document and not through serde, whose errors repeat the values they complain about.
+
+use super::{KeyFileError, SharedKey};
+use crate::text;
+use qsocket_proto::crypto::schedule::EncryptionKey;
+use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
+use qsocket_proto::ids::{KeyId, PathId, RELAYS, Role};
+use qsocket_proto::raida_key::{RaidaKey, RaidaKeyError};
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
+
+/// The only version there is.
+const VERSION: u32 = 1;
+const RAIDA_KEY: &str = "raida-key";
+const ENCRYPTION_KEY: &str = "encryption-key";
+const RAIDA_FIELDS: &[&str] =
+    &["kind", "version", "network", "denomination", "serial", "role", "authenticity_numbers"];
+const ENCRYPTION_FIELDS: &[&str] = &["kind", "version", "id", "with", "key"];
+
+/// What is wrong with a text, before the file's name is known.
+#[derive(Debug)]
+pub(super) struct Problem {
+    line: usize,
+    what: String,
+}
+
+impl Problem {
+    pub(super) fn at(self, path: &Path) -> KeyFileError {
+        KeyFileError::Content { path: path.to_owned(), line: self.line, problem: self.what }
+    }
+}
+
+/// A parsed file and its text, for line numbers.
+struct Document<'a> {
+    text: &'a str,
+    table: Spanned<DeTable<'a>>,
+}
+
+type Value<'d, 'a> = &'d Spanned<DeValue<'a>>;
+
+impl<'a> Document<'a> {
+    fn parse(bytes: &'a [u8], kind: &str, fields: &[&str]) -> Result<Self, Problem> {
+        let text =
+            text::plain(bytes).map_err(|(line, what)| Problem { line, what: format!("the file {what}") })?;
+        // The parser's own description is made of fixed words; its Display would repeat the line.
+        let table = DeTable::parse(text).map_err(|e| Problem {
+            line: text::line_of(text, e.span().unwrap_or(text.len()..text.len())),
+            what: format!("not TOML: {}", e.message()),
+        })?;
+        let this = Self { text, table };
+        // The kind first: for another kind of file everything else would mislead.
+        let found = this.field("kind")?;
+        match this.str(found, "kind")? {
+            k if k == kind => {}
+            RAIDA_KEY => {
+                return Err(this.problem(found, "this is a RAIDA key; name it as `key` in the configuration"));
+            }
+            ENCRYPTION_KEY => {
+                let what = "this is an Encryption key; name it in `encryption_keys` in the configuration";
+                return Err(this.problem(found, what));
+            }
+            _ => return Err(this.problem(found, format!("write kind = \"{kind}\""))),
+        }
+        let version = this.field("version")?;
+        if this.integer::<u32>(version, "version", "1")? != VERSION {
+            return Err(this.problem(version, "write version = 1; this program knows no other"));
+        }
+        // The name is not repeated: it may be a secret on the wrong side of the equals sign.
+        if let Some((key, _)) =
+            this.table.get_ref().iter().find(|(key, _)| !fields.contains(&key.get_ref().as_ref()))
+        {
+            let what = format!("unknown field; the fields are {}", fields.join(", "));
+            return Err(Problem { line: text::line_of(text, key.span()), what });
+        }
+        Ok(this)
+    }
+
+    fn problem(&self, at: Value<'_, '_>, what: impl Into<String>) -> Problem {
+        Problem { line: text::line_of(self.text, at.span()), what: what.into() }
+    }
+
+    fn field(&self, name: &str) -> Result<Value<'_, 'a>, Problem> {
+        self.table.get_ref().get(name).ok_or_else(|| Problem {
+            line: text::line(self.text.as_bytes(), self.text.trim_end().len()),
+            what: format!("the field `{name}` is missing"),
+        })
+    }
+
+    fn str<'d>(&self, value: Value<'d, 'a>, name: &str) -> Result<&'d str, Problem> {
+        match value.get_ref() {
+            // An owned string was unescaped into memory that nobody erases.
+            DeValue::String(Cow::Borrowed(s)) => Ok(s),
+            DeValue::String(Cow::Owned(_)) => {
+                Err(self.problem(value, format!("{name}: write it without escapes")))
+            }
+            _ => Err(self.problem(value, format!("{name}: write it in quotes"))),
+        }
+    }
+
+    fn integer<T: TryFrom<i64>>(&self, value: Value<'_, 'a>, name: &str, range: &str) -> Result<T, Problem> {
+        let parsed =
+            value.get_ref().as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+        parsed
+            .and_then(|n| T::try_from(n).ok())
+            .ok_or_else(|| self.problem(value, format!("{name}: write a whole number, {range}")))
+    }
+
+    /// Hex digits as bytes. Only digits count: no sign, no blank, no `0x`.
+    fn hex(
+        &self,
+        value: Value<'_, 'a>,
+        name: &str,
+        lengths: &[usize],
+    ) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let text = self.str(value, name)?;
+        if !lengths.contains(&text.len()) {
+            let want: Vec<_> = lengths.iter().map(usize::to_string).collect();
+            let what =
+                format!("{name}: {} characters where {} hex digits belong", text.len(), want.join(" or "));
+            return Err(self.problem(value, what));
+        }
+        let mut out = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+        for (i, pair) in text.as_bytes().chunks_exact(2).enumerate() {
+            let digit = |j: usize| {
+                char::from(pair[j]).to_digit(16).ok_or_else(|| {
+                    self.problem(value, format!("{name}: character {} is not a hex digit", 2 * i + j + 1))
+                })
+            };
+            out.push((digit(0)? << 4 | digit(1)?) as u8);
+        }
+        Ok(out)
+    }
+}
+
+pub(super) fn parse_raida_key(bytes: &[u8]) -> Result<RaidaKey, Problem> {
+    let doc = Document::parse(bytes, RAIDA_KEY, RAIDA_FIELDS)?;
+    let principal = qsocket_proto::ids::Principal {
+        network: doc.integer(doc.field("network")?, "network", "0 to 65535")?,
+        denomination: doc.integer(doc.field("denomination")?, "denomination", "-128 to 127")?,
+        serial: doc.integer(doc.field("serial")?, "serial", "0 to 4294967295")?,
+    };
+    let role = doc.field("role")?;
+    let role = match doc.str(role, "role")? {
+        "client" => Role::Client,
+        "server" => Role::Server,
+        _ => return Err(doc.problem(role, "role: write \"client\" or \"server\"")),
+    };
+    let field = doc.field("authenticity_numbers")?;
+    let list = field.get_ref().as_array().ok_or_else(|| {
+        doc.problem(field, "authenticity_numbers: write a list of 25 strings of hex digits")
+    })?;
+    if list.len() != RELAYS {
+        return Err(doc.problem(field, format!("authenticity_numbers: {}", RaidaKeyError::Count(list.len()))));
+    }
+    let new_key =
+        |at, e: RaidaKeyError| doc.problem(at, format!("{e}; ask the issuer of the key for a new one"));
+    let mut numbers = Vec::with_capacity(RELAYS);
+    for (path, value) in PathId::all().zip(list.iter()) {
+        let name = format!("authenticity number of relay {path}");
+        let number = AuthenticityNumber::new(&doc.hex(value, &name, &[32, 64])?);
+        // The length is checked, so the number is zero.
+        numbers.push(number.map_err(|_| new_key(value, RaidaKeyError::Zero(path)))?);
+    }
+    RaidaKey::new(principal, role, numbers).map_err(|e| match e {
+        RaidaKeyError::Equal(_, path) => new_key(list.get(path.index()).unwrap_or(field), e),
+        e => new_key(field, e),
+    })
+}
+
+pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<SharedKey, Problem> {
+    let doc = Document::parse(bytes, ENCRYPTION_KEY, ENCRYPTION_FIELDS)?;
+    let field = doc.field("id")?;
+    let mut id = [0; 16];
+    id.copy_from_slice(&doc.hex(field, "id", &[32])?);
+    let with = doc.field("with")?;
+    let with = doc.str(with, "with")?.parse().map_err(|_| {
+        doc.problem(with, "with: write the other principal as \"network.denomination.serial\"")
+    })?;
+    let secret = doc.field("key")?;
+    let key = EncryptionKey::import(&doc.hex(secret, "key", &[64])?)
+        .map_err(|_| doc.problem(secret, "key: it is all zero; draw 32 random bytes for both files"))?;
+    SharedKey::new(KeyId(id), with, key)
+        .ok_or_else(|| doc.problem(field, "id: it is all zero; draw 16 random bytes for both files"))
+}
+
+/// Longest text that is written: room for everything at once, since growing would leave copies behind.
+const WRITE_CAPACITY: usize = 4096;
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    for b in bytes {
+        for digit in [b >> 4, b & 15] {
+            out.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+        }
+    }
+}
+
+pub(super) fn write_raida_key(key: &RaidaKey) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
+    let p = key.principal();
+    let role = match key.role() {
+        Role::Client => "client",
+        Role::Server => "server",
+    };
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "# RAIDA key of {role} {p}, {}. Secret: whoever reads this file can act as this {role}.\n\
+         kind = \"{RAIDA_KEY}\"\nversion = {VERSION}\nnetwork = {}\ndenomination = {}\nserial = {}\nrole = \"{role}\"\n\
+         # One number for each relay, 0 to 24.\nauthenticity_numbers = [\n",
+        key.strength(),
+        p.network,
+        p.denomination,
+        p.serial,
+    );
+    for path in PathId::all() {
+        out.push_str("  \"");
+        push_hex(&mut out, key.number(path).expose());
+        out.push_str("\",\n");
+    }
+    out.push_str("]\n");
+    out
+}
+
+pub(super) fn write_encryption_key(key: &SharedKey) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
+    let _ = write!(
+        out,
+        "# Encryption key shared with {}. Secret: whoever reads this file holds the key.\n\
+         kind = \"{ENCRYPTION_KEY}\"\nversion = {VERSION}\nid = \"{:?}\"\nwith = \"{}\"\nkey = \"",
+        key.with(),
+        key.id(),
+        key.with()
+    );
+    push_hex(&mut out, key.key().expose());
+    out.push_str("\"\n");
+    out
+}

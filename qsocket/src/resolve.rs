@@ -1,0 +1,259 @@
+//! From a name and a port to a server and the address it is registered under.
+
+use qsocket_proto::ids::Principal;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+
+/// Longest name, as in DNS (RFC 1035 section 2.3.4).
+const MAX_NAME: usize = 253;
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The server.
+    pub server: Principal,
+    /// The address that the server is registered under at the relays.
+    pub address: SocketAddr,
+}
+
+/// The future that [`Resolve::resolve`] returns.
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Target>> + Send + 'a>>;
+
+/// A source of names.
+pub trait Resolve: Send + Sync {
+    /// Finds the server behind `host:port`.
+    ///
+    /// # Errors
+    /// `NotFound` when this source does not know the name.
+    ///
+    /// # Cancel safety
+    /// An implementation must allow that the future is dropped at any time.
+    ///
+    /// # Security
+    /// The answer decides whom the connection is sealed for. A source that an attacker can write to must not name
+    /// servers.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
+}
+
+/// Why a name does not lead to a server.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameError {
+    /// The text is not `name:port`.
+    #[error("{0:?} is not of the form name:port, for example dns.example:53 or [::1]:53")]
+    Syntax(String),
+    /// The name has characters that a host name does not have, or is too long.
+    #[error(
+        "{0:?} is not a host name: use letters, digits, '-', '_' and '.', at most {MAX_NAME} characters; write international names in their xn-- form"
+    )]
+    Host(String),
+    /// No entry for the name.
+    #[error(
+        "no server is known for {host}:{port}; add to the configuration, under [names]: \"{host}:{port}\" = {{ server = \"NETWORK.DENOMINATION.SERIAL\", address = \"IP:PORT\" }}"
+    )]
+    Unknown {
+        /// The name that was asked for.
+        host: String,
+        /// The port that was asked for.
+        port: u16,
+    },
+}
+
+impl From<NameError> for io::Error {
+    fn from(e: NameError) -> Self {
+        let kind = match e {
+            NameError::Syntax(_) | NameError::Host(_) => io::ErrorKind::InvalidInput,
+            NameError::Unknown { .. } => io::ErrorKind::NotFound,
+        };
+        Self::new(kind, e)
+    }
+}
+
+/// Splits `name:port`. An IPv6 address stands in brackets, which the host part loses. Port 0 is refused.
+pub fn parse_name_port(text: &str) -> Result<(&str, u16), NameError> {
+    let bad = || NameError::Syntax(text.to_owned());
+    let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+    // `parse` alone would also take "+53".
+    let port = if port.bytes().all(|b| b.is_ascii_digit()) { port.parse().ok() } else { None };
+    let port = port.filter(|p| *p != 0).ok_or_else(bad)?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => {
+            let inner = rest.strip_suffix(']').ok_or_else(bad)?;
+            inner.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
+            inner
+        }
+        None if host.is_empty() || host.contains(':') => return Err(bad()),
+        None => host,
+    };
+    Ok((host, port))
+}
+
+/// The form under which a name is kept: lower case, no dot at the end; addresses in their shortest form.
+fn canonical(host: &str) -> Result<String, NameError> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(ip.to_string());
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let labels = name.split('.').all(|label| !label.is_empty() && label.len() <= 63);
+    if name.len() > MAX_NAME || !labels || !name.bytes().all(letter) {
+        return Err(NameError::Host(host.chars().take(MAX_NAME).collect()));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// Names from the configuration's `[names]` table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigNames {
+    /// By canonical name and port; `None` holds for every port that has no entry of its own.
+    entries: BTreeMap<(String, Option<u16>), Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    server: Principal,
+    ip: IpAddr,
+    /// `None`: the port that was asked for.
+    port: Option<u16>,
+}
+
+impl ConfigNames {
+    /// No names.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `name` (for every port) or `name:port`; false if it was there, and then the old entry stays.
+    ///
+    /// # Errors
+    /// When the name is not well formed.
+    pub fn insert(&mut self, name: &str, target: Target) -> Result<bool, NameError> {
+        let Target { server, address } = target;
+        self.add(name, Entry { server, ip: address.ip(), port: Some(address.port()) })
+    }
+
+    /// Adds a name whose server is registered under the port that is asked for. Result as [`ConfigNames::insert`].
+    ///
+    /// # Errors
+    /// When the name is not well formed.
+    pub fn insert_any_port(&mut self, name: &str, server: Principal, ip: IpAddr) -> Result<bool, NameError> {
+        self.add(name, Entry { server, ip, port: None })
+    }
+
+    fn add(&mut self, name: &str, entry: Entry) -> Result<bool, NameError> {
+        let (host, port) = if name.contains(':') && name.parse::<IpAddr>().is_err() {
+            let (host, port) = parse_name_port(name)?;
+            (host, Some(port))
+        } else {
+            (name, None)
+        };
+        let key = (canonical(host)?, port);
+        if self.entries.contains_key(&key) {
+            return Ok(false);
+        }
+        self.entries.insert(key, entry);
+        Ok(true)
+    }
+
+    /// Finds the server behind `host:port`: first the entry for the port, then that for the name.
+    ///
+    /// # Errors
+    /// [`NameError::Unknown`] without an entry, [`NameError::Host`] when `host` cannot be a name.
+    pub fn lookup(&self, host: &str, port: u16) -> Result<Target, NameError> {
+        let mut key = (canonical(host)?, Some(port));
+        let mut entry = self.entries.get(&key);
+        if entry.is_none() {
+            key.1 = None;
+            entry = self.entries.get(&key);
+        }
+        let entry = entry.ok_or(NameError::Unknown { host: key.0, port })?;
+        let address = SocketAddr::new(entry.ip, entry.port.unwrap_or(port));
+        Ok(Target { server: entry.server, address })
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Resolve for ConfigNames {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin(std::future::ready(self.lookup(host, port).map_err(io::Error::from)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    fn target(serial: u32, address: &str) -> Target {
+        Target {
+            server: Principal { network: 1, denomination: 0, serial },
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn names() -> ConfigNames {
+        let mut names = ConfigNames::new();
+        assert_eq!(names.insert("dns.example", target(7, "127.0.0.1:5300")), Ok(true));
+        assert_eq!(names.insert("dns.example:53", target(8, "127.0.0.1:5301")), Ok(true));
+        assert_eq!(names.insert("[::1]:53", target(9, "[::1]:5302")), Ok(true));
+        let server = target(10, "127.0.0.1:1").server;
+        assert_eq!(names.insert_any_port("web.example", server, "127.0.0.2".parse().unwrap()), Ok(true));
+        names
+    }
+
+    #[test]
+    fn name_port_is_split() {
+        assert_eq!(parse_name_port("dns.example:53"), Ok(("dns.example", 53)));
+        assert_eq!(parse_name_port("[::1]:53"), Ok(("::1", 53)));
+        assert_eq!(parse_name_port("10.0.0.1:65535"), Ok(("10.0.0.1", 65535)));
+        for bad in
+            ["", "dns.example", ":53", "a:", "a:0", "a:65536", "a:+5", "::1:53", "[::1:53", "[x]:53", "a:b:1"]
+        {
+            assert_eq!(parse_name_port(bad), Err(NameError::Syntax(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_entry_for_the_port_comes_first() {
+        let names = names();
+        assert_eq!(names.lookup("dns.example", 53), Ok(target(8, "127.0.0.1:5301")));
+        assert_eq!(names.lookup("DNS.Example.", 853), Ok(target(7, "127.0.0.1:5300")));
+        assert_eq!(names.lookup("0:0:0:0:0:0:0:1", 53), Ok(target(9, "[::1]:5302")));
+        assert_eq!(names.lookup("web.example", 8080), Ok(target(10, "127.0.0.2:8080")));
+        let unknown = names.lookup("other.example", 53);
+        assert_eq!(unknown, Err(NameError::Unknown { host: "other.example".into(), port: 53 }));
+    }
+
+    #[test]
+    fn a_name_is_entered_once() {
+        let mut names = names();
+        assert_eq!(names.insert("DNS.example.", target(1, "127.0.0.1:1")), Ok(false));
+        assert_eq!(names.lookup("dns.example", 1), Ok(target(7, "127.0.0.1:5300")));
+        for bad in ["", ".", "a..b", "a b", "bücher.example", &"a".repeat(64), &"a.".repeat(200)] {
+            assert!(matches!(names.insert(bad, target(1, "127.0.0.1:1")), Err(NameError::Host(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_become_io_errors_that_say_what_to_write() {
+        let names: Box<dyn Resolve> = Box::new(names());
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Err(e)) = names.resolve("x.example", 80).as_mut().poll(&mut cx) else { panic!() };
+        assert_eq!(e.kind(), io::ErrorKind::NotFound);
+        assert!(e.to_string().contains("\"x.example:80\" = { server ="), "{e}");
+        let Poll::Ready(Err(e)) = names.resolve("a b", 80).as_mut().poll(&mut cx) else { panic!() };
+        assert_eq!(e.kind(), io::ErrorKind::InvalidInput);
+    }
+}
