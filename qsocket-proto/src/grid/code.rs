@@ -123,9 +123,9 @@ pub fn parity(set: ParitySet, data: &[u8], out: &mut [u8]) -> Result<(), Misfit>
     match set {
         ParitySet::Grid => kernel::grid_parity(&stripes, &mut out),
         ParitySet::Mds => {
+            // Stripes a multiple of 4 KiB apart would evict each other from the cache while all are in use.
+            let mut near = [[0; TILE]; SIXTEEN];
             for (from, to) in tiles(len) {
-                // Stripes a multiple of 4 KiB apart would evict each other from the cache while all are in use.
-                let mut near = [[0; TILE]; SIXTEEN];
                 for (near, stripe) in near.iter_mut().zip(&stripes) {
                     near[..to - from].copy_from_slice(&stripe[from..to]);
                 }
