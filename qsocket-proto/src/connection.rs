@@ -494,7 +494,7 @@ impl Connection {
         p.hop_up = false;
         p.announce = false;
         p.retry_at = None;
-        p.down(now);
+        p.down();
         self.reply_due.remove(path);
         self.mend_path(now, path);
     }
@@ -503,7 +503,7 @@ impl Connection {
     fn handle_join(&mut self, now: Instant, path: PathId, route: RouteId, opened: bool) {
         let p = self.paths.get_mut(path);
         if p.route.is_some() {
-            p.down(now);
+            p.down();
         }
         p.hop_up = true;
         p.route = Some(route);
@@ -519,7 +519,7 @@ impl Connection {
     fn handle_route_error(&mut self, now: Instant, path: PathId, reason: RouteError) {
         let p = self.paths.get_mut(path);
         p.last_error = Some(reason);
-        p.down(now);
+        p.down();
         if self.side == Side::Client && p.hop_up {
             p.back_off(now);
         }

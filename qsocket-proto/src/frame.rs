@@ -90,6 +90,21 @@ pub enum RouteError {
     Lost = 8,
 }
 
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchServer => "the relay knows no such server",
+            Self::DestinationNotRegistered => "the server did not register the destination address",
+            Self::ServerUnreachable => "the relay cannot reach the server",
+            Self::NotYours => "the relay knows this side as another principal, or not as a client",
+            Self::Busy => "the relay has no room now",
+            Self::BadShare => "the share does not belong to its header",
+            Self::UnknownConnection => "the server does not know the connection",
+            Self::Lost => "the hop behind the relay broke",
+        })
+    }
+}
+
 impl RouteError {
     fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(match r.u8("route error")? {

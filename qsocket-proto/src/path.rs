@@ -76,7 +76,9 @@ pub struct PathFlow {
     srtt: Option<Duration>,
     rttvar: Duration,
     markers: VecDeque<(u64, Instant)>,
-    /// When the wait for an acknowledgement began; `None` while nothing is in flight.
+    /// The highest byte number that the peer is expected to report. ACKs alone are answered by nobody.
+    awaited: u64,
+    /// When the wait for an acknowledgement began; `None` while nothing is awaited.
     waiting_since: Option<Instant>,
     /// Timeouts in a row.
     backoff: u32,
@@ -105,6 +107,7 @@ impl PathFlow {
             srtt: None,
             rttvar: Duration::ZERO,
             markers: VecDeque::new(),
+            awaited: 0,
             waiting_since: None,
             backoff: 0,
         }
@@ -127,6 +130,13 @@ impl PathFlow {
         if self.markers.len() < MARKERS && (self.markers.is_empty() || self.sent - last >= self.window / 4) {
             self.markers.push_back((self.sent, now));
         }
+        offset
+    }
+
+    /// Counts `bytes` of DATA payload that call for no answer: an ACK. Their report comes with a later one's.
+    pub fn on_sent_unanswered(&mut self, bytes: usize) -> u32 {
+        let offset = self.sent as u32;
+        self.sent += bytes as u64;
         offset
     }
 
@@ -159,7 +169,7 @@ impl PathFlow {
         }
         if outcome.newly_acked + arrived > 0 {
             self.backoff = 0;
-            self.waiting_since = (self.in_flight() > 0).then_some(now);
+            self.waiting_since = (self.awaited > self.end.max(self.released)).then_some(now);
         }
         if outcome.lost_bytes > 0 {
             self.lost_at = Some(now);
@@ -214,6 +224,21 @@ impl PathFlow {
     /// Payload bytes that were sent and neither reported nor given up.
     pub fn in_flight(&self) -> u64 {
         self.sent - self.end.max(self.released)
+    }
+
+    /// The highest byte number that the peer reported.
+    pub fn acked(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether a frame with `bytes` of payload may be sent now; one always may on an empty path.
+    pub fn takes(&self, bytes: usize) -> bool {
+        self.in_flight() == 0 || self.room() >= bytes as u64
+    }
+
+    /// How long what is in flight will take, roughly: the measure by which paths are compared.
+    pub fn queued_time(&self) -> Duration {
+        self.rtt().mul_f64(self.in_flight() as f64 / self.window as f64)
     }
 
     /// Payload bytes that may be in flight.

@@ -8,7 +8,7 @@ use super::paths::{Joined, Path, Paths};
 use super::send::SentBlock;
 use super::stats::Stats;
 use super::{Connection, Hops, MAX_ACK_DELAY, Side, State};
-use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS};
+use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS, PathCount};
 use crate::frame::{DATA_OVERHEAD, Frame};
 use crate::grid::{self, ParitySet, StripeId, StripeSet, is_complete, placement};
 use crate::ids::{PathId, PathSet, RELAYS, SIXTEEN, StreamId};
@@ -219,7 +219,7 @@ impl Connection {
         let mut ack = Ack::default();
         for (id, path) in self.paths.iter_mut() {
             if std::mem::take(&mut path.counted) {
-                ack.paths[id.index()] = Some(path.counter.count());
+                ack.paths[id.index()] = Some(PathCount { end: path.counter.end, received: path.counter.received });
             }
         }
         (ack.control, ack.control_before) = self.heard.ack();
@@ -243,6 +243,7 @@ impl Connection {
     /// Sends stripes that frozen blocks still owe their receiver.
     fn send_due<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
         let Some(keys) = &mut self.send_keys else { return };
+        let mut exhausted = false;
         for id in &self.sending {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             for block in stream.send.blocks_mut().filter(|b| !b.due.is_empty()) {
@@ -257,12 +258,15 @@ impl Connection {
                 match writer.send_due(*id, block) {
                     Ok(all) => done.blocked |= !all,
                     Err(Exhausted) => {
-                        self.end(ConnectionError::KeyExhausted);
-                        return;
+                        exhausted = true;
+                        break;
                     }
                 }
                 done.progress = true;
             }
+        }
+        if exhausted {
+            self.end(ConnectionError::KeyExhausted);
         }
     }
 
@@ -271,7 +275,7 @@ impl Connection {
         let hold = !self.config.nodelay;
         for _ in 0..BLOCKS_PER_CALL {
             let Some(keys) = &mut self.send_keys else { return };
-            let policy = Policy::new(&self.paths, self.config.parity, self.config.redundancy);
+            let policy = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy);
             let ready = |paths: &Paths, hops: &mut H| {
                 paths.iter().any(|(id, p)| usable(p) && p.flow.room() > 0 && hops.room(id) > 0)
             };
@@ -402,8 +406,10 @@ struct Policy {
 }
 
 impl Policy {
-    fn new(paths: &Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
-        let well = paths.iter().filter(|(_, p)| usable(p) && !p.suspect && p.joined == Joined::Live && p.flow.is_well()).count();
+    fn new(now: Instant, paths: &Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
+        let median = paths.median_rtt();
+        let live = |p: &Path| usable(p) && !p.suspect && p.joined == Joined::Live;
+        let well = paths.iter().filter(|(_, p)| live(p) && p.flow.well(now, median)).count();
         let set = match parity {
             ParityPolicy::Grid => ParitySet::Grid,
             ParityPolicy::Mds => ParitySet::Mds,

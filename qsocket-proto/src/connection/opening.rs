@@ -168,7 +168,6 @@ impl Connection {
         let mut encoded = header.encode()?;
         let hh = HeaderHash::of(OpenHeader::without_commitment(&encoded), &[]);
         let early = root.early(hh);
-        let refusing = early.duplicate();
         let keyed = early.mix(key.as_ref());
         OpenHeader::set_commitment(&mut encoded, &keyed.commitment());
 
@@ -190,7 +189,7 @@ impl Connection {
             connection: id,
             zero: keyed.client_zero(),
             keyed,
-            refusing,
+            refusing: early,
             proofs: PathId::all().map(|p| tree.proof(p)).collect(),
             shares,
             named_key: key_id.is_some(),

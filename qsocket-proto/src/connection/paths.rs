@@ -83,11 +83,11 @@ impl Path {
     }
 
     /// The hop or the route is gone.
-    pub(crate) fn down(&mut self, now: Instant) {
+    pub(crate) fn down(&mut self) {
         self.joined = Joined::No;
         self.route = None;
         self.suspect = false;
-        self.flow.on_down(now);
+        self.flow.on_down();
     }
 
     /// Waits longer each time before the path is announced again.
@@ -174,6 +174,13 @@ impl Paths {
     /// The paths that satisfy `test`.
     pub(crate) fn set(&self, mut test: impl FnMut(&Path) -> bool) -> PathSet {
         self.iter().filter(|(_, p)| test(p)).map(|(id, _)| id).collect()
+    }
+
+    /// The median of the round trips that are measured.
+    pub(crate) fn median_rtt(&self) -> Duration {
+        let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();
+        let middle = rtts.len() / 2;
+        if rtts.is_empty() { Duration::ZERO } else { *rtts.select_nth_unstable(middle).1 }
     }
 
     /// Up to `count` of `candidates` in rotation: those outside `tried` first. Never by speed, so that a few

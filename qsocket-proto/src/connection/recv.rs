@@ -393,9 +393,10 @@ impl RecvStream {
         let mut ranges: Vec<(u16, u16)> = Vec::new();
         for block in self.early.keys() {
             let distance = (block - self.next) as u16;
+            let full = ranges.len() == MAX_ACK_RANGES;
             match ranges.last_mut() {
                 Some((start, count)) if *start + *count == distance => *count += 1,
-                _ if ranges.len() == MAX_ACK_RANGES => break,
+                _ if full => break,
                 _ => ranges.push((distance, 1)),
             }
         }

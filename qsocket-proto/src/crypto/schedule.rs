@@ -142,7 +142,9 @@ impl Early {
     }
 
     /// E1: with the Encryption key of the two principals, or without one.
-    pub fn mix(self, key: Option<&EncryptionKey>) -> Keyed {
+    ///
+    /// E0 stays with the caller for as long as a refusal under it may come or go.
+    pub fn mix(&self, key: Option<&EncryptionKey>) -> Keyed {
         Keyed { e1: mix(&self.e0, key.map(|k| &k.0)), hh: self.hh }
     }
 

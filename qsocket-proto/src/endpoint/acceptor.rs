@@ -10,7 +10,7 @@ use crate::crypto::schedule::{
     Early, EncryptionKey, HeaderHash, KeyAndIv, Keyed, PhaseKeys, Root, TranscriptHash,
 };
 use crate::crypto::secret::Secret;
-use crate::frame::{Frame, Proof, RouteError};
+use crate::frame::{Proof, RouteError};
 use crate::grid::is_complete;
 use crate::ids::{ConnectionId, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId, TOLERATED};
 use crate::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
