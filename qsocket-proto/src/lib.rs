@@ -13,4 +13,5 @@ pub mod frame;
 pub mod hop;
 pub mod ids;
 pub mod path;
+pub mod relay;
 pub mod share;
