@@ -6,6 +6,7 @@ use crate::sim::{Io, Node, Speed, World};
 use qsocket_proto::hop::CONTROL_RESERVE;
 use qsocket_proto::ids::{PathId, Principal, RELAYS};
 use qsocket_proto::relay::{HOP_QUEUE, OUTBOX_TARGET, ROUTE_QUEUE, Registration};
+use rand_core::Rng;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +22,9 @@ const SPEED: Speed = Speed { rate: 500_000, delay: Duration::from_millis(10) };
 /// What every writer offers in bytes a second.
 const OFFERED: f64 = 6_000_000.0;
 
-/// When the disturbance begins, when measuring begins and ends.
-const DISTURBED: Duration = Duration::from_millis(1000);
-const FROM: Duration = Duration::from_millis(1500);
-const TO: Duration = Duration::from_millis(4500);
+/// When the disturbance and measuring begin, and when measuring ends.
+const FROM: Duration = Duration::from_millis(1000);
+const TO: Duration = Duration::from_millis(5000);
 
 /// A node that the test can still reach after the world took it.
 struct Kept<N>(Rc<RefCell<N>>);
@@ -106,6 +106,14 @@ fn run(seed: u64, scenario: Scenario) -> Run {
         world.listen(id_a, address(base_a.port() + u16::from(path.get())));
     }
     let fast = Speed { rate: SPEED.rate * 4, ..SPEED };
+    // Relays are near and far, and any nine of them become slow.
+    for &relay in &relays {
+        let delay = SPEED.delay / 2 + Duration::from_millis(u64::from(world.net.rng.next_u32() % 15));
+        world.set_speed(relay, Speed { delay, ..SPEED });
+    }
+    let mut slow = relays.clone();
+    slow.sort_by_cached_key(|_| world.net.rng.next_u32());
+    slow.truncate(9);
     world.set_speed(id_a, fast);
     world.set_speed(id_b, fast);
     for &relay in &relays {
@@ -129,17 +137,16 @@ fn run(seed: u64, scenario: Scenario) -> Run {
     let mut check = |_: &crate::sim::Network| {
         relay_bytes = queues.iter().map(|q| q.get()).max().unwrap_or(0).max(relay_bytes);
     };
-    world.run(DISTURBED, &mut check);
+    world.run(FROM, &mut check);
     if scenario.disturbed {
         world.freeze(id_b);
         board.borrow_mut().stalled.insert((SERVER_A, 2));
     }
     if scenario.slow {
-        for relay in relays.iter().step_by(2).take(9) {
-            world.set_speed(*relay, Speed { rate: SPEED.rate / 20, delay: Duration::from_millis(200) });
+        for relay in slow {
+            world.set_speed(relay, Speed { rate: SPEED.rate / 20, delay: Duration::from_millis(200) });
         }
     }
-    world.run(FROM, &mut check);
     let (before, timers) = (board.borrow().taken.clone(), world.timer_events);
     world.run(TO, &mut check);
     let seconds = (TO - FROM).as_secs_f64();

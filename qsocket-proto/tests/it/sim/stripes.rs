@@ -136,7 +136,10 @@ impl ClientNode {
                     continue;
                 }
                 *tries += 1;
-                for i in ready(hops, by_path, paths).into_iter().take(SIXTEEN) {
+                let well = well(now, paths);
+                let mut free = ready(hops, by_path, paths);
+                free.sort_by_key(|i| !well[*i]);
+                for i in free.into_iter().take(SIXTEEN) {
                     out.push((i, *block, ((i + *tries as usize) % RELAYS) as u8));
                 }
             }
