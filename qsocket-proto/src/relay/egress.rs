@@ -227,6 +227,9 @@ impl Egress {
     }
 
     /// Drops what waits for a route that ended.
+    ///
+    /// [`Egress::control`] does this for the hop that is told of the end; call it for the hop that the DETACH or
+    /// ROUTE_ERROR came from.
     pub fn forget(&mut self, route: RouteId) {
         if let Some(queue) = self.routes.remove(&route) {
             self.waiting -= queue.bytes.len();

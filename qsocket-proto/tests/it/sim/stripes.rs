@@ -407,7 +407,7 @@ impl ServerNode {
                 receiving.counters[path.index()].on_frame(offset, payload.len());
                 receiving.stripe(payload);
                 receiving.take(principal.serial, &mut board.borrow_mut());
-                receiving.ack_due.get_or_insert(io.now() + ACK_DELAY);
+                receiving.ack_due.get_or_insert_with(|| io.now() + ACK_DELAY);
                 true
             }
             _ => true,
