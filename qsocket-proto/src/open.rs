@@ -186,12 +186,8 @@ fn decapsulate(packet: &[u8]) -> Result<(SocketAddr, SocketAddr), Malformed> {
     const FIELD: &str = "encapsulated headers";
     let sliced = SlicedPacket::from_ip(packet).map_err(|_| Malformed::Value(FIELD))?;
     let (source, destination): (IpAddr, IpAddr) = match &sliced.net {
-        Some(NetSlice::Ipv4(ip)) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
-        Some(NetSlice::Ipv6(ip)) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
+        Some(NetSlice::Ipv4(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        Some(NetSlice::Ipv6(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
         _ => return Err(Malformed::Value(FIELD)),
     };
     let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else {
