@@ -136,7 +136,7 @@ pub async fn connection<S: ByteStream>(
     let mut ready: VecDeque<Bytes> = VecDeque::new();
     let mut reading = true;
     let mut idle_at = Instant::now() + limits.idle;
-    // Far away until shutdown starts the clock.
+    // Set when shutdown starts the clock.
     let mut give_up_at = None;
     let outcome = loop {
         if !ready.is_empty() {
