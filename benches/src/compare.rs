@@ -95,6 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("built without optimisation: run with --release for figures that mean something");
     }
+    let load = machine::load();
     let lineup = Lineup::start()?;
     let subjects = lineup.subjects();
 
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (ours, others) = columns.split_at(lineup.ours.len());
     let modes: Vec<_> = lineup.ours.iter().zip(ours).map(|((mode, _), column)| (*mode, *column)).collect();
     let table = table::render(&modes, others[0], &others[1..]);
-    let report = format!("{}\n{table}", table::preamble(&plan, rounds));
+    let report = format!("{}\n{table}", table::preamble(&plan, rounds, load));
     println!("{report}");
     if args.write {
         std::fs::write(&args.output, table::document(&report, &machine::describe()))?;

@@ -10,6 +10,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A running network that makes connected streams. Dropping it may end them.
+///
+/// Cases rely on room for 64 KiB in each direction of a stream whose peer is not reading yet.
 pub(crate) trait Transport: Sized + Send + Sync + 'static {
     /// Both ends of a connection.
     type Stream: Duplex;

@@ -19,6 +19,7 @@ pub(crate) fn describe() -> String {
         let _ = writeln!(list, "- {name}: {value}");
     };
     item("processor", &format!("{cpu}, {cores} logical cores usable"));
+    item("instructions for ciphers and parity", &extensions(&read("/proc/cpuinfo")));
     item("memory", &memory);
     item(
         "system",
@@ -33,6 +34,21 @@ pub(crate) fn describe() -> String {
         item(package, &locked(package).unwrap_or("unknown").replace('"', ""));
     }
     list
+}
+
+/// The load average of the last minute: other work on the machine makes every figure worse.
+pub(crate) fn load() -> Option<f64> {
+    read("/proc/loadavg").split_whitespace().next()?.parse().ok()
+}
+
+/// Those of the processor's extensions that decide how fast either side can be.
+fn extensions(cpuinfo: &str) -> String {
+    const DECISIVE: [&str; 8] =
+        ["aes", "pclmulqdq", "vaes", "vpclmulqdq", "avx2", "avx512f", "gfni", "sha_ni"];
+    let flags = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
+    let present: Vec<&str> =
+        DECISIVE.into_iter().filter(|name| flags.split_whitespace().any(|flag| flag == *name)).collect();
+    if present.is_empty() { "none known".to_owned() } else { present.join(" ") }
 }
 
 fn read(path: &str) -> String {
@@ -60,8 +76,14 @@ mod tests {
     #[test]
     fn every_line_has_a_value() {
         let list = describe();
-        assert!(list.lines().count() == 7 && !list.contains("unknown"), "{list}");
+        assert!(list.lines().count() == 8 && !list.contains("unknown"), "{list}");
         assert!(list.contains("- rustls: 0.23."), "{list}");
+    }
+
+    #[test]
+    fn extensions_are_whole_words_in_a_fixed_order() {
+        assert_eq!(extensions("flags : gfni fpu vaes avx512fp16 aes\n"), "aes vaes gfni");
+        assert_eq!(extensions("flags : fpu\n"), "none known");
     }
 
     #[test]

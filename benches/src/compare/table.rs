@@ -61,14 +61,15 @@ fn row(table: &mut String, cells: impl Iterator<Item = String>) {
 }
 
 /// How the figures were taken, in words.
-pub(crate) fn preamble(plan: &Plan, rounds: usize) -> String {
+pub(crate) fn preamble(plan: &Plan, rounds: usize, load: Option<f64>) -> String {
+    let load = load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"));
     format!(
         "Median of {rounds} interleaved rounds (smallest..largest). A ratio is ours divided by the reference \
          inside one round. One round: {} MiB of bulk data in one direction, {} new connections, {} new \
          streams where a connection has streams, {} echoes of {ECHO} bytes. Client, server and everything \
          between them share this machine. CPU time of client and server is that of their threads; a TLS \
          connection is a full handshake with certificates at both ends. A new stream is compared with a new \
-         TLS connection.\n",
+         TLS connection. Load average before the run: {load}; other work on the machine distorts figures.\n",
         plan.bytes >> 20,
         plan.connections,
         plan.streams,
