@@ -15,7 +15,6 @@ async fn write_all_vectored(
     writer: &mut (impl AsyncWrite + Unpin),
     mut slices: &mut [IoSlice<'_>],
 ) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let n = writer.write_vectored(slices).await?;
         assert_ne!(n, 0, "bytes are left, so some must be taken");
