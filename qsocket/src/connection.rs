@@ -1,0 +1,158 @@
+//! A connection in the shell: the state machine behind its own lock, those who wait for it, and its driver.
+
+use crate::endpoint::Shared;
+use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
+use qsocket_proto::endpoint::Handle;
+use qsocket_proto::hop::Outbox;
+use qsocket_proto::ids::{PathId, PathSet, StreamId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// One connection.
+pub(crate) struct Conn {
+    pub(crate) handle: Handle,
+    state: Mutex<State>,
+    /// The driver has something to do.
+    wake: Notify,
+    /// The connection opened, ended, or may open further streams.
+    changed: Notify,
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    pub(crate) connection: Connection,
+    readers: HashMap<StreamId, Waker>,
+    writers: HashMap<StreamId, Waker>,
+}
+
+impl State {
+    pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
+        self.readers.insert(id, waker.clone());
+    }
+
+    pub(crate) fn wait_writable(&mut self, id: StreamId, waker: &Waker) {
+        self.writers.insert(id, waker.clone());
+    }
+
+    pub(crate) fn forget(&mut self, id: StreamId) {
+        self.readers.remove(&id);
+        self.writers.remove(&id);
+    }
+}
+
+impl Conn {
+    pub(crate) fn new(handle: Handle, connection: Connection) -> Arc<Self> {
+        Arc::new(Self {
+            handle,
+            state: Mutex::new(State { connection, readers: HashMap::new(), writers: HashMap::new() }),
+            wake: Notify::new(),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic inside the state machine leaves one connection in doubt; its peers' timers end it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the driver look at the connection.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when the connection opened, ended, or may open further streams. Create it before looking.
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Passes on what happened to those who wait for it.
+    pub(crate) fn dispatch(self: &Arc<Self>, shared: &Shared, state: &mut State) {
+        while let Some(event) = state.connection.poll_event() {
+            match event {
+                Event::Readable(id) => state.readers.remove(&id).into_iter().for_each(Waker::wake),
+                Event::Writable(id) => state.writers.remove(&id).into_iter().for_each(Waker::wake),
+                Event::Established => {
+                    shared.confirmed(self.handle);
+                    self.changed.notify_waiters();
+                }
+                Event::StreamsAllowed => self.changed.notify_waiters(),
+                Event::StreamOpened => {
+                    while let Some((id, resource)) = state.connection.accept() {
+                        shared.offer(self, &mut state.connection, id, resource);
+                    }
+                }
+                Event::Closed => self.changed.notify_waiters(),
+            }
+        }
+    }
+
+    /// Drives the connection until it is closed.
+    pub(crate) async fn drive(self: Arc<Self>, shared: Arc<Shared>) {
+        loop {
+            let deadline = {
+                let mut sink = Sink { shared: &shared, dirty: PathSet::EMPTY };
+                let now = Instant::now();
+                let mut state = self.lock();
+                if state.connection.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                    state.connection.handle_timeout(now);
+                }
+                let done = state.connection.transmit(now, &mut sink);
+                self.dispatch(&shared, &mut state);
+                let deadline = state.connection.poll_timeout().map(|(at, _)| at);
+                let closed = state.connection.is_closed();
+                drop(state);
+                sink.flush(now);
+                if closed {
+                    break;
+                }
+                if done.blocked {
+                    shared.wants_room(&self);
+                }
+                if done.more { Some(now) } else { deadline }
+            };
+            match deadline {
+                Some(at) if at <= Instant::now() => tokio::task::yield_now().await,
+                Some(at) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep_until(at.into()) => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+        shared.forget(&self);
+    }
+
+    /// Why the connection ended, if it did.
+    pub(crate) fn error(&self) -> Option<ConnectionError> {
+        self.lock().connection.error().cloned()
+    }
+}
+
+/// The outboxes of an endpoint's hops, and which of them were written to.
+pub(crate) struct Sink<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) dirty: PathSet,
+}
+
+impl Sink<'_> {
+    /// Gives what was written to the sockets.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        for path in std::mem::take(&mut self.dirty).iter() {
+            self.shared.hop(path).flush(now);
+        }
+    }
+}
+
+impl Hops for Sink<'_> {
+    fn room(&mut self, path: PathId) -> usize {
+        self.shared.hop(path).room()
+    }
+
+    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        self.dirty.insert(path);
+        self.shared.hop(path).write(write)
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a stream could not be opened.
+
+use crate::endpoint::HopStatus;
+use qsocket_proto::connection::{ConnectionError, ReadError, WriteError};
+use qsocket_proto::open::Refusal;
+use std::io;
+use thiserror::Error;
+
+/// Why a stream could not be opened. Nothing of it was sent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The server refused the connection or the stream, under seal.
+    #[error("refused by the server: {0}")]
+    Refused(Refusal),
+    /// The connection could not be opened; the state of the hops tells more.
+    #[error("{cause}; {hops}")]
+    Failed {
+        /// What ended the attempt.
+        cause: ConnectionError,
+        /// How the 25 hops stand.
+        hops: HopStatus,
+    },
+    /// The key of this endpoint is not a client's.
+    #[error("the RAIDA key of this endpoint has the role server; connecting needs a key with the role client")]
+    NotAClient,
+    /// The endpoint was closed, or its runtime ended.
+    #[error("the endpoint is closed")]
+    Closed,
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            ConnectError::Refused(_) => io::ErrorKind::ConnectionRefused,
+            ConnectError::Failed { cause, .. } => cause.kind(),
+            ConnectError::NotAClient => io::ErrorKind::InvalidInput,
+            ConnectError::Closed => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The server's reason, if an I/O error of a connect, read or write is a refusal.
+pub fn refusal(error: &io::Error) -> Option<Refusal> {
+    let inner = error.get_ref()?;
+    if let Some(ConnectError::Refused(reason)) = inner.downcast_ref() {
+        return Some(*reason);
+    }
+    if let Some(ConnectionError::Refused(reason)) = inner.downcast_ref() {
+        return Some(*reason);
+    }
+    let code = match (inner.downcast_ref(), inner.downcast_ref()) {
+        (Some(ReadError::Reset(code)), _) | (_, Some(WriteError::Stopped(code))) => *code,
+        _ => return None,
+    };
+    u8::try_from(code).ok().and_then(Refusal::from_wire)
+}

@@ -1,0 +1,394 @@
+//! The 25 hops of an endpoint: sockets, records, keepalive, reconnecting.
+//!
+//! A hop has two halves. The sending half ([`Sending`]) stands behind a short mutex: whoever has frames writes them
+//! into its outbox, seals them and tries the socket at once; only what the socket does not take is left to the
+//! hop's own task. The receiving half belongs to that task alone.
+
+use crate::endpoint::Shared;
+use crate::rng::OsRng;
+use qsocket_proto::crypto::schedule::hop::ImportedKey;
+use qsocket_proto::frame::{CloseReason, Frame};
+use qsocket_proto::hop::{
+    Beat, Dial, DialledBy, Dialer, Established, HANDSHAKE_TIMEOUT, HopLimits, Inbox, Keepalive, Opener, Outbox,
+    Principals, Responder, Sealer,
+};
+use qsocket_proto::ids::{PathId, Principal, Role};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
+/// where the scheduler can still choose another path.
+const OUTBOX_BYTES: usize = 256 * 1024;
+
+/// Unsent bytes that the kernel takes before it says that the socket is full; for the same reason.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+/// Time for the TCP connection to a relay.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Records that are taken from one read before other hops get a turn.
+const RECORDS_PER_TURN: usize = 64;
+
+/// First wait before a relay is dialled again, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// The sending half.
+struct Sending {
+    outbox: Outbox,
+    sealer: Sealer,
+    socket: Arc<TcpStream>,
+    /// The socket did not take everything; the hop's task waits until it does.
+    stuck: bool,
+}
+
+/// One of the 25.
+pub(crate) struct Hop {
+    sending: Mutex<Option<Sending>>,
+    /// There is something for the hop's task to send.
+    stuck: Notify,
+    /// A newer hop took this one's place.
+    replaced: Notify,
+    error: Mutex<Option<String>>,
+}
+
+impl Hop {
+    pub(crate) fn new() -> Self {
+        Self { sending: Mutex::new(None), stuck: Notify::new(), replaced: Notify::new(), error: Mutex::new(None) }
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Option<Sending>> {
+        // What a panicking thread left is a hop that will fail its next record: no worse than a broken one.
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.sending().is_some()
+    }
+
+    /// Why the hop was lost or could not be built, last time.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_error(&self, error: impl ToString) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.sending().as_ref().and_then(|s| s.socket.local_addr().ok())
+    }
+
+    /// DATA bytes that the outbox takes now.
+    pub(crate) fn room(&self) -> usize {
+        self.sending().as_ref().map_or(0, |s| s.outbox.room_for_data())
+    }
+
+    /// Writes into the outbox; nothing leaves before [`flush`](Self::flush).
+    pub(crate) fn write<R>(&self, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        self.sending().as_mut().map(|s| write(&mut s.outbox))
+    }
+
+    /// Seals what waits and gives it to the socket. True if everything went.
+    pub(crate) fn flush(&self, now: Instant) -> bool {
+        let mut guard = self.sending();
+        let Some(sending) = guard.as_mut() else { return true };
+        if sending.stuck {
+            return false;
+        }
+        match sending.push(now) {
+            Ok(true) => true,
+            Ok(false) => {
+                sending.stuck = true;
+                self.stuck.notify_one();
+                false
+            }
+            // The hop's task sees the same error and cleans up.
+            Err(_) => {
+                self.stuck.notify_one();
+                true
+            }
+        }
+    }
+
+    /// Goes on where [`flush`](Self::flush) stopped; for the hop's task.
+    fn resume(&self, now: Instant) -> io::Result<bool> {
+        let mut guard = self.sending();
+        let Some(sending) = guard.as_mut() else { return Ok(true) };
+        let all = sending.push(now)?;
+        sending.stuck = !all;
+        Ok(all)
+    }
+}
+
+impl Sending {
+    fn push(&mut self, now: Instant) -> io::Result<bool> {
+        self.sealer.seal(now, &mut self.outbox).map_err(io::Error::other)?;
+        while !self.outbox.wire().is_empty() {
+            match self.socket.try_write(self.outbox.wire()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.outbox.consume(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Client: keeps the hop to one relay standing for as long as the endpoint lives.
+pub(crate) async fn keep(shared: Arc<Shared>, path: PathId) {
+    let mut wait = BACKOFF.0;
+    loop {
+        let began = Instant::now();
+        match dial(&shared, path).await {
+            Ok(hop) => {
+                tracing::debug!(%path, "hop up");
+                let error = run(&shared, path, hop).await;
+                tracing::debug!(%path, %error, "hop down");
+                shared.hop(path).set_error(error);
+            }
+            Err(error) => {
+                tracing::debug!(%path, %error, "hop could not be built");
+                shared.hop(path).set_error(error);
+            }
+        }
+        if began.elapsed() > BACKOFF.1 {
+            wait = BACKOFF.0;
+        }
+        // Full jitter, so that clients of a restarted relay do not come back in step.
+        tokio::time::sleep(wait.mul_f64(OsRng.unit())).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// A hop whose handshake is over.
+pub(crate) struct Ready {
+    established: Established,
+    inbox: Inbox,
+    outbox: Outbox,
+    socket: TcpStream,
+}
+
+async fn dial(shared: &Shared, path: PathId) -> io::Result<Ready> {
+    let address = shared.relay(path);
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    tune(&socket)?;
+    let (principal, role) = shared.identity();
+    let key = ImportedKey::new(shared.key().number(path), principal, path, role);
+    let dial =
+        Dial { principal, role, relay: path, dialled_by: DialledBy::Principal, limits: HopLimits::default() };
+    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
+    let mut dialer = Dialer::new(Instant::now(), dial, key, &mut OsRng, &mut outbox);
+    let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        loop {
+            send(&socket, &mut outbox).await?;
+            receive(&socket, &mut inbox).await?;
+            let step = dialer.handle(Instant::now(), &mut inbox, &mut outbox).map_err(io::Error::other)?;
+            if let Some(established) = step {
+                return Ok::<_, io::Error>(established);
+            }
+        }
+    });
+    let established = established.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Ready { established, inbox, outbox, socket })
+}
+
+/// The one principal that an answering endpoint knows: itself.
+struct Own<'a>(&'a Shared, PathId);
+
+impl Principals for Own<'_> {
+    fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        let own = self.0.identity();
+        (own == (principal, role))
+            .then(|| ImportedKey::new(self.0.key().number(self.1), principal, self.1, role))
+    }
+}
+
+/// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
+/// that a slow dialler holds up nobody.
+pub(crate) async fn answer(shared: Arc<Shared>, path: PathId, socket: TcpStream) {
+    match respond(&shared, path, socket).await {
+        Ok(hop) => {
+            tracing::debug!(%path, "hop up");
+            let error = run(&shared, path, hop).await;
+            tracing::debug!(%path, %error, "hop down");
+            shared.hop(path).set_error(error);
+        }
+        Err(error) => tracing::debug!(%path, %error, "a dialler was refused"),
+    }
+}
+
+async fn respond(shared: &Shared, path: PathId, socket: TcpStream) -> io::Result<Ready> {
+    tune(&socket)?;
+    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
+    let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
+    let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+        loop {
+            receive(&socket, &mut inbox).await?;
+            let now = Instant::now();
+            let step = responder.handle(now, &mut inbox, &mut outbox, &Own(shared, path), &mut OsRng);
+            let refused = step.is_err();
+            let step = step.map_err(io::Error::other);
+            if refused {
+                // The one constant answer; whether it arrives does not matter.
+                let _ = send(&socket, &mut outbox).await;
+            }
+            if let Some(established) = step? {
+                return Ok::<_, io::Error>(established);
+            }
+            send(&socket, &mut outbox).await?;
+        }
+    });
+    let established = established.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Ready { established, inbox, outbox, socket })
+}
+
+fn tune(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    Ok(())
+}
+
+async fn send(socket: &TcpStream, outbox: &mut Outbox) -> io::Result<()> {
+    while !outbox.wire().is_empty() {
+        socket.writable().await?;
+        match socket.try_write(outbox.wire()) {
+            Ok(n) => outbox.consume(n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for bytes and reads what there is.
+async fn receive(socket: &TcpStream, inbox: &mut Inbox) -> io::Result<()> {
+    loop {
+        socket.readable().await?;
+        match socket.try_read(inbox.spare()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                inbox.advance(n);
+                return Ok(());
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Takes the hop into use and runs it until it ends; returns why it did.
+async fn run(shared: &Arc<Shared>, path: PathId, ready: Ready) -> io::Error {
+    let Ready { established, mut inbox, outbox, socket } = ready;
+    let Established { sealer, mut opener, .. } = established;
+    let socket = Arc::new(socket);
+    let hop = shared.hop(path);
+    let now = Instant::now();
+    let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
+    if hop.sending().replace(sending).is_some() {
+        hop.replaced.notify_waiters();
+        shared.path_down(path);
+    }
+    let replaced = hop.replaced.notified();
+    tokio::pin!(replaced);
+    replaced.as_mut().enable();
+    shared.path_up(path);
+    hop.flush(now);
+    let mut keepalive = Keepalive::new(now);
+    let error = loop {
+        let now = Instant::now();
+        match take_records(shared, path, &mut inbox, &mut opener, &mut keepalive, now) {
+            Ok(true) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Ok(false) => {}
+            Err(error) => break error,
+        }
+        tokio::select! {
+            read = receive(&socket, &mut inbox) => if let Err(error) = read { break error },
+            () = drain(hop, &socket) => match hop.resume(Instant::now()) {
+                Ok(true) => shared.drained(),
+                Ok(false) => {}
+                Err(error) => break error,
+            },
+            () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
+                match keepalive.handle_timeout(Instant::now()) {
+                    Beat::Nothing => {}
+                    Beat::Ping(token) => control(hop, &Frame::Ping { token }),
+                    Beat::Dead => break io::ErrorKind::TimedOut.into(),
+                }
+            }
+            () = &mut replaced => return io::Error::other("the relay built a newer hop"),
+        }
+    };
+    let ours = |s: &Sending| Arc::ptr_eq(&s.socket, &socket);
+    let was_ours = {
+        let mut guard = hop.sending();
+        let was_ours = guard.as_ref().is_some_and(ours);
+        if was_ours {
+            *guard = None;
+        }
+        was_ours
+    };
+    if was_ours {
+        shared.path_down(path);
+    }
+    error
+}
+
+/// Waits until the socket takes more of what is stuck; for ever if nothing is.
+async fn drain(hop: &Hop, socket: &TcpStream) {
+    loop {
+        let stuck = hop.sending().as_ref().is_some_and(|s| s.stuck);
+        if stuck {
+            // An error shows at the next try.
+            let _ = socket.writable().await;
+            return;
+        }
+        hop.stuck.notified().await;
+        if hop.sending().as_ref().is_some_and(|s| !s.stuck && !s.outbox.wire().is_empty()) {
+            return;
+        }
+    }
+}
+
+fn control(hop: &Hop, frame: &Frame<'_>) {
+    hop.write(|out| out.frame(frame));
+    hop.flush(Instant::now());
+}
+
+/// Opens the records at hand and gives their frames away. True if more may wait.
+fn take_records(
+    shared: &Shared,
+    path: PathId,
+    inbox: &mut Inbox,
+    opener: &mut Opener,
+    keepalive: &mut Keepalive,
+    now: Instant,
+) -> io::Result<bool> {
+    let mut batch = shared.batch(path, now);
+    for _ in 0..RECORDS_PER_TURN {
+        let Some(frames) = opener.next_record(inbox).map_err(io::Error::other)? else { return Ok(false) };
+        keepalive.on_record(now);
+        for frame in frames {
+            match frame.map_err(io::Error::other)? {
+                Frame::Ping { token } => control(shared.hop(path), &Frame::Pong { token }),
+                Frame::Pong { token } => _ = keepalive.on_pong(now, token),
+                Frame::Close { reason } => return Err(closed(reason)),
+                frame => batch.frame(frame),
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn closed(reason: CloseReason) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, format!("the relay closed the hop: {reason:?}"))
+}
