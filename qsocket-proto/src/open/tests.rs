@@ -45,6 +45,23 @@ fn the_encapsulated_headers_are_those_of_a_syn() {
 }
 
 #[test]
+fn bytes_behind_the_encapsulated_headers_are_refused() {
+    let v6 = OpenHeader {
+        source: "[::1]:40000".parse().unwrap(),
+        destination: "[2001:db8::7]:53".parse().unwrap(),
+        ..header()
+    };
+    for h in [header(), v6] {
+        let mut bytes = h.encode().unwrap();
+        let at = 2 + 1 + 7 + 7 + 16 + 32 + 17 + 1;
+        let len = usize::from(bytes[at]);
+        bytes[at] += 1;
+        bytes.insert(at + 1 + len, 0);
+        assert_eq!(OpenHeader::decode(&bytes), Err(Malformed::Value("encapsulated headers")));
+    }
+}
+
+#[test]
 fn mixed_families_are_refused() {
     let h = OpenHeader { source: "[::1]:1".parse().unwrap(), ..header() };
     assert_eq!(h.encode(), Err(MixedFamilies));
