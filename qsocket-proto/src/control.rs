@@ -183,7 +183,10 @@ impl ControlFrame {
             10 => {
                 let code = r.u32("code")?;
                 let text = r.vec8(MAX_REASON_BYTES, "reason")?;
-                Self::Close { code, reason: String::from_utf8_lossy(text).into_owned() }
+                // Replacement characters are longer than the bytes that they stand for.
+                let mut reason = String::from_utf8_lossy(text).into_owned();
+                reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+                Self::Close { code, reason }
             }
             _ => return Err(Malformed::Value("control frame type")),
         })

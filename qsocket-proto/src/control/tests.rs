@@ -208,6 +208,14 @@ fn a_reason_that_is_too_long_is_refused() {
     assert_eq!(ControlFrame::decode_all(&bytes), Err(refused));
 }
 
+#[test]
+fn a_reason_that_is_not_text_stays_within_the_limit() {
+    // Each wrong byte reads as a replacement character, which has three.
+    let bytes = [&[10][..], &[0; 4], &[200], &[0xff; 200]].concat();
+    let reason = "\u{fffd}".repeat(MAX_REASON_BYTES / 3);
+    assert_eq!(ControlFrame::decode_all(&bytes), Ok(vec![ControlFrame::Close { code: 0, reason }]));
+}
+
 fn any_ack() -> impl Strategy<Value = Ack> {
     let counts = prop::collection::vec(prop::option::of((any::<u32>(), any::<u32>())), RELAYS);
     let ranges = prop::collection::vec((0u16..500, 1u16..500), 0..=MAX_ACK_RANGES).prop_map(|steps| {
