@@ -133,7 +133,7 @@ def frame(name, kind, *fields, text=None):
 
 full = ack([(p, 2**32 - 1 - p, p * 0x01010101) for p in range(25)], 2**64 - 1, 2**64 - 2,
            [(2**32 - 1 - s, 2**56 - 1 - s, [(2 * r + s, 1) for r in range(31)] + [(65535, 65535)]) for s in range(16)],
-           [(s, 2**56 - 1 - s, (1 << 34) - 1 - s) for s in range(16)])
+           [(s, 2**56 - s, (1 << 34) - s) for s in range(1, 17)])
 stripes = {
     "stripe": [stripe(0, 0, 0, 33, 1223, 0), stripe(1, 1, 0, 0, 14, 0), stripe(2, 4, 25, 24, 4097, 1),
                stripe(2**32 - 1, 2**32 - 1, 2**56 - 1, 18, 262144, 1)],

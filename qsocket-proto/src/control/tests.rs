@@ -21,7 +21,7 @@ fn full_ack() -> Ack {
         next: (1 << 56) - 1,
         ranges: (0..MAX_ACK_RANGES as u16).map(|r| (1 + 2 * r, 1)).collect(),
     });
-    let partial = (0..MAX_ACK_PARTIAL as u32).map(|s| PartialAck {
+    let partial = (1..=MAX_ACK_PARTIAL as u32).map(|s| PartialAck {
         stream: StreamId(s),
         block: (1 << 56) - 1,
         have: StripeSet::ALL,
@@ -52,7 +52,7 @@ fn examples() -> Vec<ControlFrame> {
         ControlFrame::MaxStreamData(StreamId(u32::MAX), u64::MAX),
         ControlFrame::MaxStreams(u32::MAX),
         ControlFrame::Reset { stream: StreamId(u32::MAX), code: u32::MAX, final_size: u64::MAX },
-        ControlFrame::Stop { stream: StreamId(0), code: 0 },
+        ControlFrame::Stop { stream: StreamId(1), code: 0 },
         ControlFrame::Ping,
         ControlFrame::Path(path(0)),
         ControlFrame::Path(path(24)),
@@ -128,7 +128,7 @@ fn ack_head() -> Vec<u8> {
 
 #[test]
 fn counts_above_their_maxima_are_refused_before_any_entry_is_read() {
-    let stream = [&[0; 4 + 7][..]].concat();
+    let stream = [&[0, 0, 0, 1][..], &[0; 7]].concat();
     let cases = [
         (ack_head(), MAX_ACK_STREAMS, "ACK streams"),
         ([&ack_head()[..], &[1], &stream].concat(), MAX_ACK_RANGES, "ACK ranges"),
@@ -155,8 +155,24 @@ fn path_bits_above_24_and_stripe_bits_above_33_are_refused() {
     }
     for bit in STRIPES..64 {
         let stripes = (1u64 << bit).to_be_bytes();
-        let bytes = [&ack_head()[..], &[0, 1], &[0; 4 + 7], &stripes].concat();
+        let bytes = [&ack_head()[..], &[0, 1, 0, 0, 0, 1], &[0; 7], &stripes].concat();
         assert_eq!(ControlFrame::decode_all(&bytes), Err(Malformed::Value("stripes")), "bit {bit}");
+    }
+}
+
+#[test]
+fn frames_that_name_the_hello_as_a_stream_are_refused() {
+    let hello = StreamId::HELLO;
+    let partial = PartialAck { stream: hello, block: 0, have: StripeSet::EMPTY };
+    let stream = StreamAck { stream: hello, next: 1, ranges: Vec::new() };
+    for frame in [
+        ControlFrame::MaxStreamData(hello, 1),
+        ControlFrame::Reset { stream: hello, code: 0, final_size: 0 },
+        ControlFrame::Stop { stream: hello, code: 0 },
+        ControlFrame::Ack(Box::new(Ack { streams: vec![stream], ..Ack::default() })),
+        ControlFrame::Ack(Box::new(Ack { partial: vec![partial], ..Ack::default() })),
+    ] {
+        assert_eq!(ControlFrame::decode_all(&encode(&frame)), Err(Malformed::Value("stream")), "{frame:?}");
     }
 }
 
@@ -229,9 +245,8 @@ fn any_ack() -> impl Strategy<Value = Ack> {
             })
             .collect()
     });
-    let streams = prop::collection::vec((any::<u32>(), 0..1u64 << 56, ranges), 0..=MAX_ACK_STREAMS);
-    let partial =
-        prop::collection::vec((any::<u32>(), 0..1u64 << 56, 0..1u64 << STRIPES), 0..=MAX_ACK_PARTIAL);
+    let streams = prop::collection::vec((1u32.., 0..1u64 << 56, ranges), 0..=MAX_ACK_STREAMS);
+    let partial = prop::collection::vec((1u32.., 0..1u64 << 56, 0..1u64 << STRIPES), 0..=MAX_ACK_PARTIAL);
     (counts, any::<u64>(), any::<u64>(), streams, partial).prop_map(
         |(counts, control, bits, streams, partial)| {
             let mut paths = [None; RELAYS];
