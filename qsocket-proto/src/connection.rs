@@ -36,6 +36,9 @@ pub(crate) use opening::{Accept, ReplyBytes, read_hello, reply_aad};
 pub(crate) use recv::Assembly;
 pub use stats::{PathStats, PathStatus, Repairs, Stats};
 
+#[cfg(test)]
+mod tests;
+
 use crate::control::ControlFrame;
 use crate::endpoint::Input;
 use crate::frame::RouteError;
@@ -194,6 +197,8 @@ pub struct Connection {
     ack_blocks: u32,
     ack_bytes: usize,
     ack_at: Option<Instant>,
+    /// No path took the last control packet: only an input changes that.
+    control_blocked: bool,
     /// The next ACK answers something that its peer waits for.
     ack_wide: bool,
     /// Blocks that are solvable and wait for their data stripes a moment longer.
@@ -595,7 +600,7 @@ impl Connection {
         [
             (self.deadline, "deadline of an open or a close"),
             (retry, "another try to join a path"),
-            (self.ack_at, "delayed acknowledgement"),
+            (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),

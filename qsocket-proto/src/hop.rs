@@ -16,6 +16,8 @@ mod keepalive;
 mod message;
 mod outbox;
 mod record;
+#[cfg(test)]
+mod vectors;
 
 pub use handshake::{Dial, Dialer, Established, HANDSHAKE_TIMEOUT, HandshakeError, Principals, Responder};
 pub use header::{REQUEST_HEADER, RequestHeader};

@@ -20,5 +20,6 @@ pub mod ids;
 pub mod open;
 pub mod path;
 pub mod raida_key;
+pub mod relay;
 pub mod share;
 pub mod stripe;

@@ -131,6 +131,7 @@ impl Connection {
     }
 
     fn send_control<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        self.control_blocked = false;
         for _ in 0..PACKETS_PER_CALL {
             let ack_due = self.ack_at.is_some_and(|t| t <= now);
             if !ack_due && !self.speaker.has_due() {
@@ -138,8 +139,8 @@ impl Connection {
             }
             let (open_to_all, mut width) = (self.control_paths(hops), None);
             if open_to_all.is_empty() {
-                // A closing connection without a path has nothing left to try.
                 done.blocked = true;
+                self.control_blocked = true;
                 return;
             }
             let mut plain = Vec::with_capacity(512);
@@ -255,6 +256,7 @@ impl Connection {
                     stats: &mut self.stats,
                     scratch: &mut self.parity,
                 };
+                let owed = block.due.len();
                 match writer.send_due(*id, block) {
                     Ok(all) => done.blocked |= !all,
                     Err(Exhausted) => {
@@ -262,7 +264,7 @@ impl Connection {
                         break;
                     }
                 }
-                done.progress = true;
+                done.progress |= block.due.len() < owed;
             }
         }
         if exhausted {

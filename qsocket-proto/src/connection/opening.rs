@@ -274,6 +274,7 @@ impl Connection {
             ack_bytes: 0,
             ack_at: None,
             ack_wide: false,
+            control_blocked: false,
             patience: BTreeSet::new(),
             rtt: super::Rtt::default(),
             attempts: 0,

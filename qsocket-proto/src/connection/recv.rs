@@ -409,5 +409,3 @@ impl RecvStream {
     }
 }
 
-#[cfg(test)]
-mod tests;

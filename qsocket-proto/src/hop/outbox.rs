@@ -154,6 +154,19 @@ impl Outbox {
         self.sealed < self.end
     }
 
+    /// Takes the unsealed records out, as if a sealer and a socket had.
+    #[cfg(test)]
+    pub(crate) fn unsealed_for_tests(&mut self) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        while let Some(record) = self.next_unsealed() {
+            let len = record.len();
+            records.push(record.to_vec());
+            self.mark_sealed(len);
+        }
+        self.consume(self.queued_bytes());
+        records
+    }
+
     /// Makes `len` bytes of room in the current record, or in a new one where they do not fit.
     fn room(&mut self, len: usize) -> &mut [u8] {
         if self.open.is_some_and(|at| self.end - at - RECORD_HEADER + len > MAX_PLAINTEXT) {
@@ -258,7 +271,7 @@ mod tests {
                         assert_eq!(payload, [seen as u8; 1000]);
                     }
                     Frame::Ping { token } => {
-                        assert_eq!(token, seen.into());
+                        assert_eq!(token, u64::from(seen));
                         seen += 1;
                     }
                     other => panic!("{other:?}"),

@@ -1,0 +1,22 @@
+//! The relay: who may send where, and what waits (`docs/protocol.md`, section 7).
+//!
+//! A relay is a router that may drop, never a pipe that waits: it reads every hop whatever another hop does. The
+//! parts are separate, so that a shell with several cores locks them apart:
+//!
+//! - [`Admission`] counts TCP connections by address, before anybody is authenticated.
+//! - [`Router`] knows hops, servers and routes, and says for each frame where it goes.
+//! - [`Egress`], one for each hop, holds what waits for that hop's socket.
+//!
+//! None of them sees a key or opens a payload.
+
+mod admission;
+mod egress;
+mod router;
+
+pub use admission::{Admission, MAX_HOPS_PER_ADDRESS, TooManyHops};
+pub use egress::{CONGESTED_EVERY, Congestion, Egress, EgressLimits, HOP_QUEUE, OUTBOX_TARGET, ROUTE_QUEUE};
+pub use router::{
+    Action, HopId, HopInfo, MAX_ADDRESSES, MAX_CONNECTIONS_PER_CLIENT, OpenFacts, REDIAL_AT_MOST, ReadHeader,
+    RegisterError, Registration, Router, RouterConfig, Verdict, WAIT_FOR_SERVER, WAITING_BYTES,
+    WAITING_BYTES_PER_ROUTE, is_public_unicast,
+};

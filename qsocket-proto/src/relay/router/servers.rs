@@ -1,0 +1,216 @@
+//! The servers that a relay knows: their addresses, their hop, and when to dial them.
+
+use super::{Action, HopId, is_public_unicast};
+use crate::frame::RouteError;
+use crate::ids::{PathId, Principal};
+use rand_core::CryptoRng;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Addresses that one server may register.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// A server is dialled at most this often, however many OPEN frames ask for it.
+pub const REDIAL_AT_MOST: Duration = Duration::from_millis(250);
+
+/// The longest wait between two dials on the relay's own account.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// An address at which a server may be reached through this relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What clients ask for: the address in the connection header.
+    pub destination: SocketAddr,
+    /// Where this relay dials; `None` if the server dials the relay.
+    pub dial: Option<SocketAddr>,
+}
+
+impl Registration {
+    /// A server that listens for relay *i* at port base + *i*, as listeners do unless told otherwise.
+    /// `None` if the port numbers end before.
+    pub fn at_base(base: SocketAddr, relay: PathId) -> Option<Self> {
+        let port = base.port().checked_add(relay.get().into())?;
+        Some(Self { destination: base, dial: Some(SocketAddr::new(base.ip(), port)) })
+    }
+}
+
+/// Why an address is not registered.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RegisterError {
+    /// The server holds [`MAX_ADDRESSES`].
+    #[error("a server registers at most {MAX_ADDRESSES} addresses: remove one first")]
+    TooMany,
+    /// The address is not public unicast.
+    #[error(
+        "{0} is not a public unicast address: allow others in the relay's settings if this network is closed"
+    )]
+    NotPublic(SocketAddr),
+    /// The principal belongs to another RAIDA.
+    #[error("the server's network is not {expected}, the relay's")]
+    Network {
+        /// The relay's network.
+        expected: u16,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    registrations: Vec<Registration>,
+    hop: Option<HopId>,
+    /// A dial was handed out and has not been reported on.
+    dialling: bool,
+    dialled: Option<Instant>,
+    /// When the relay dials on its own account, or because an OPEN came too soon after the last dial.
+    due: Option<Instant>,
+    failures: u32,
+    /// Which registration is dialled next.
+    turn: usize,
+}
+
+impl Server {
+    /// The dial that is handed out now, if there is an address and nothing is under way.
+    fn dial(&mut self, now: Instant, server: Principal) -> Option<Action> {
+        if self.hop.is_some() || self.dialling {
+            return None;
+        }
+        let count = self.registrations.len();
+        let at = (0..count)
+            .map(|i| (self.turn + i) % count)
+            .find(|&i| self.registrations.get(i).is_some_and(|r| r.dial.is_some()))?;
+        let address = self.registrations.get(at)?.dial?;
+        self.turn = at + 1;
+        self.dialling = true;
+        self.dialled = Some(now);
+        self.due = None;
+        Some(Action::Dial { server, address })
+    }
+
+    /// Waits a random time up to a bound that doubles (full jitter), so that 25 relays do not come at once.
+    fn back_off<R: CryptoRng + ?Sized>(&mut self, now: Instant, rng: &mut R) {
+        let bound = REDIAL_AT_MOST.saturating_mul(1 << self.failures.min(16)).min(MAX_BACKOFF);
+        self.failures = self.failures.saturating_add(1);
+        let span = (bound - REDIAL_AT_MOST).as_millis() as u64;
+        let jitter = if span == 0 { 0 } else { rng.next_u64() % (span + 1) };
+        self.due = Some(now + REDIAL_AT_MOST + Duration::from_millis(jitter));
+    }
+}
+
+/// All servers of a relay.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    known: BTreeMap<Principal, Server>,
+}
+
+impl Servers {
+    pub(super) fn register(
+        &mut self,
+        now: Instant,
+        server: Principal,
+        registration: Registration,
+        any: bool,
+    ) -> Result<(), RegisterError> {
+        if let Some(dial) = registration.dial
+            && !any
+            && !is_public_unicast(dial.ip())
+        {
+            return Err(RegisterError::NotPublic(dial));
+        }
+        let known = self.known.entry(server).or_default();
+        if known.registrations.contains(&registration) {
+            return Ok(());
+        }
+        if known.registrations.len() >= MAX_ADDRESSES {
+            return Err(RegisterError::TooMany);
+        }
+        known.registrations.push(registration);
+        if registration.dial.is_some() && known.hop.is_none() && !known.dialling {
+            known.due.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Whether `server` registered `destination`.
+    pub(super) fn check(&self, server: Principal, destination: SocketAddr) -> Result<(), RouteError> {
+        let known = self.known.get(&server).ok_or(RouteError::NoSuchServer)?;
+        if known.registrations.iter().any(|r| r.destination == destination) {
+            Ok(())
+        } else {
+            Err(RouteError::DestinationNotRegistered)
+        }
+    }
+
+    pub(super) fn hop(&self, server: Principal) -> Option<HopId> {
+        self.known.get(&server)?.hop
+    }
+
+    /// Notes a server's new hop; returns the one that it replaces.
+    pub(super) fn hop_up(&mut self, server: Principal, id: HopId) -> Option<HopId> {
+        let known = self.known.entry(server).or_default();
+        known.dialling = false;
+        known.failures = 0;
+        known.due = None;
+        known.hop.replace(id)
+    }
+
+    pub(super) fn hop_down<R: CryptoRng + ?Sized>(
+        &mut self,
+        now: Instant,
+        server: Principal,
+        id: HopId,
+        rng: &mut R,
+    ) {
+        let Some(known) = self.known.get_mut(&server) else { return };
+        if known.hop != Some(id) {
+            return;
+        }
+        known.hop = None;
+        if known.registrations.is_empty() {
+            self.known.remove(&server);
+        } else if !known.dialling {
+            known.back_off(now, rng);
+        }
+    }
+
+    pub(super) fn dial_failed<R: CryptoRng + ?Sized>(
+        &mut self,
+        now: Instant,
+        server: Principal,
+        rng: &mut R,
+    ) {
+        if let Some(known) = self.known.get_mut(&server)
+            && known.dialling
+        {
+            known.dialling = false;
+            // An OPEN that waits is served by the back-off's lower bound at the latest after the next OPEN.
+            known.back_off(now, rng);
+        }
+    }
+
+    /// An OPEN waits for the server: dial at once whatever the back-off, but not more often than allowed.
+    pub(super) fn dial_for_open(&mut self, now: Instant, server: Principal) -> Option<Action> {
+        let known = self.known.get_mut(&server)?;
+        let next = known.dialled.map_or(now, |at| at + REDIAL_AT_MOST);
+        if next <= now {
+            return known.dial(now, server);
+        }
+        if !known.dialling {
+            known.due = Some(known.due.map_or(next, |due| due.min(next)));
+        }
+        None
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.known.values().filter(|s| s.hop.is_none() && !s.dialling).filter_map(|s| s.due).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<Action> {
+        let due = self.known.iter_mut().filter(|(_, s)| s.due.is_some_and(|at| at <= now));
+        due.filter_map(|(server, s)| {
+            s.due = None;
+            s.dial(now, *server)
+        })
+        .collect()
+    }
+}

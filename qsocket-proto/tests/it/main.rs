@@ -1,0 +1,7 @@
+//! The state machines together, over a simulated network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a test binary has no API")]
+
+mod disturbed;
+mod sim;

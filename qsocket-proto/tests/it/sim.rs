@@ -1,0 +1,363 @@
+//! A simulated network: a virtual clock, an event queue, and links that behave like TCP connections.
+//!
+//! One seed gives one run. A link is an ordered pipe each way with a rate, a delay and bounded buffers: a reader that
+//! does not read stops its writer. Nodes see only bytes and time, as sockets would give them.
+
+pub mod hop;
+pub mod relay;
+pub mod stripes;
+
+use qsocket_proto::hop::{Inbox, Outbox};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// What a sender's and a receiver's socket buffer hold.
+const SEND_BUFFER: usize = 64 * 1024;
+const RECEIVE_BUFFER: usize = 128 * 1024;
+
+/// What travels as one event.
+const CHUNK: usize = 16 * 1024;
+
+pub type NodeId = usize;
+
+/// One end of a link: the number of the link and which end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    link: usize,
+    side: usize,
+}
+
+impl End {
+    fn other(self) -> Self {
+        Self { side: 1 - self.side, ..self }
+    }
+
+    /// A number that no other end has.
+    pub fn number(self) -> u64 {
+        (self.link * 2 + self.side) as u64
+    }
+}
+
+/// Something with sockets and a timer.
+pub trait Node {
+    /// A link is up: one that this node dialled (`at` is where), or one that was dialled at its listener `at`.
+    fn connected(&mut self, io: &mut Io<'_>, end: End, at: SocketAddr, dialled: bool);
+    /// Bytes arrived, or room for more bytes appeared.
+    fn ready(&mut self, io: &mut Io<'_>, end: End);
+    /// The link broke.
+    fn closed(&mut self, io: &mut Io<'_>, end: End);
+    /// When [`Node::timeout`] is due.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// The timer fired.
+    fn timeout(&mut self, io: &mut Io<'_>);
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Connected(End, SocketAddr, bool),
+    /// The chunk at the head of the pipe into this end arrives.
+    Arrived(End),
+    /// The pipe out of this end may take the next chunk.
+    Sent(End),
+    Closed(End),
+    Timer(NodeId),
+}
+
+/// One direction of a link, named by the end that writes.
+#[derive(Debug, Default)]
+struct Pipe {
+    to_send: VecDeque<u8>,
+    in_flight: VecDeque<Vec<u8>>,
+    in_flight_bytes: usize,
+    received: VecDeque<u8>,
+    sending: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    nodes: [NodeId; 2],
+    pipes: [Pipe; 2],
+    rate: u64,
+    delay: Duration,
+    open: bool,
+}
+
+/// Rate in bytes a second and one-way delay of a link.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    pub rate: u64,
+    pub delay: Duration,
+}
+
+/// Everything but the nodes.
+pub struct Network {
+    base: Instant,
+    now: Duration,
+    sequence: u64,
+    events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    links: Vec<Link>,
+    listeners: BTreeMap<SocketAddr, NodeId>,
+    frozen: Vec<bool>,
+    /// Speed of links to a listener.
+    speeds: BTreeMap<(NodeId, SocketAddr), Speed>,
+    default_speed: Speed,
+    pub rng: ChaCha20Rng,
+}
+
+impl Network {
+    fn at(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((self.now + after, self.sequence, event)));
+    }
+
+    /// Starts the next chunk from `end` if there is one and the reader has room.
+    fn kick(&mut self, end: End) {
+        let link = &mut self.links[end.link];
+        let pipe = &mut link.pipes[end.side];
+        let room = RECEIVE_BUFFER - (pipe.in_flight_bytes + pipe.received.len()).min(RECEIVE_BUFFER);
+        let n = pipe.to_send.len().min(CHUNK).min(room);
+        if pipe.sending || n == 0 || !link.open {
+            return;
+        }
+        pipe.in_flight.push_back(pipe.to_send.drain(..n).collect());
+        pipe.in_flight_bytes += n;
+        pipe.sending = true;
+        let takes = Duration::from_nanos(n as u64 * 1_000_000_000 / link.rate);
+        let arrives = takes + link.delay;
+        self.at(takes, Event::Sent(end));
+        self.at(arrives, Event::Arrived(end.other()));
+    }
+}
+
+/// What a node may do during a callback.
+pub struct Io<'a> {
+    pub net: &'a mut Network,
+    node: NodeId,
+}
+
+impl Io<'_> {
+    pub fn now(&self) -> Instant {
+        self.net.base + self.net.now
+    }
+
+    /// Dials a listener. [`Node::connected`] or [`Node::closed`] follows after a round trip.
+    pub fn dial(&mut self, to: SocketAddr) -> End {
+        let target = self.net.listeners.get(&to).copied();
+        let speed = self.net.speeds.get(&(self.node, to)).copied().unwrap_or(self.net.default_speed);
+        let end = End { link: self.net.links.len(), side: 0 };
+        self.net.links.push(Link {
+            nodes: [self.node, target.unwrap_or(self.node)],
+            pipes: Default::default(),
+            rate: speed.rate,
+            delay: speed.delay,
+            open: target.is_some(),
+        });
+        if target.is_some() {
+            self.net.at(speed.delay, Event::Connected(end.other(), to, false));
+            self.net.at(speed.delay * 2, Event::Connected(end, to, true));
+        } else {
+            self.net.at(speed.delay * 2, Event::Closed(end));
+        }
+        end
+    }
+
+    /// Moves arrived bytes into `inbox`; true if any did.
+    pub fn read(&mut self, end: End, inbox: &mut Inbox) -> bool {
+        let pipe = &mut self.net.links[end.link].pipes[1 - end.side];
+        let mut total = 0;
+        while !pipe.received.is_empty() {
+            let (head, _) = pipe.received.as_slices();
+            let n = inbox.extend(head);
+            pipe.received.drain(..n);
+            total += n;
+            if n == 0 {
+                break;
+            }
+        }
+        self.net.kick(end.other());
+        total > 0
+    }
+
+    /// Moves sealed bytes from `outbox` into the socket's buffer; true if any did.
+    pub fn write(&mut self, end: End, outbox: &mut Outbox) -> bool {
+        let link = &mut self.net.links[end.link];
+        let pipe = &mut link.pipes[end.side];
+        let wire = outbox.wire();
+        let n = wire.len().min(SEND_BUFFER - pipe.to_send.len());
+        if n == 0 || !link.open {
+            return false;
+        }
+        pipe.to_send.extend(&wire[..n]);
+        outbox.consume(n);
+        self.net.kick(end);
+        true
+    }
+
+    /// Closes a link; the other end hears of it after the delay.
+    pub fn close(&mut self, end: End) {
+        let link = &mut self.net.links[end.link];
+        if std::mem::replace(&mut link.open, false) {
+            let delay = link.delay;
+            self.net.at(delay, Event::Closed(end.other()));
+        }
+    }
+}
+
+/// The simulation.
+pub struct World {
+    pub net: Network,
+    nodes: Vec<Option<Box<dyn Node>>>,
+    /// The earliest timer event of each node that is queued.
+    timers: Vec<Option<Duration>>,
+    /// Timer callbacks so far.
+    pub timer_events: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, default_speed: Speed) -> Self {
+        let net = Network {
+            base: Instant::now(),
+            now: Duration::ZERO,
+            sequence: 0,
+            events: BinaryHeap::new(),
+            links: Vec::new(),
+            listeners: BTreeMap::new(),
+            frozen: Vec::new(),
+            speeds: BTreeMap::new(),
+            default_speed,
+            rng: ChaCha20Rng::seed_from_u64(seed),
+        };
+        Self { net, nodes: Vec::new(), timers: Vec::new(), timer_events: 0 }
+    }
+
+    pub fn start(&self) -> Instant {
+        self.net.base
+    }
+
+    pub fn add(&mut self, node: Box<dyn Node>) -> NodeId {
+        self.nodes.push(Some(node));
+        self.timers.push(None);
+        self.net.frozen.push(false);
+        self.nodes.len() - 1
+    }
+
+    pub fn listen(&mut self, node: NodeId, at: SocketAddr) {
+        self.net.listeners.insert(at, node);
+    }
+
+    /// Sets the speed of all links, present and future, at a node.
+    pub fn set_speed(&mut self, node: NodeId, speed: Speed) {
+        for link in self.net.links.iter_mut().filter(|link| link.nodes.contains(&node)) {
+            (link.rate, link.delay) = (speed.rate, speed.delay);
+        }
+        let listeners: Vec<_> = self.net.listeners.iter().map(|(at, owner)| (*at, *owner)).collect();
+        for (at, owner) in listeners {
+            for dialler in 0..self.nodes.len() {
+                if owner == node || dialler == node {
+                    self.net.speeds.insert((dialler, at), speed);
+                }
+            }
+        }
+    }
+
+    /// Stops a node: it neither reads nor runs its timer, and its sockets stay open.
+    pub fn freeze(&mut self, node: NodeId) {
+        self.net.frozen[node] = true;
+    }
+
+    /// Breaks all links of a node.
+    pub fn reset(&mut self, node: NodeId) {
+        for link in 0..self.net.links.len() {
+            if self.net.links[link].open && self.net.links[link].nodes.contains(&node) {
+                self.net.links[link].open = false;
+                for side in 0..2 {
+                    self.net.at(Duration::ZERO, Event::Closed(End { link, side }));
+                }
+            }
+        }
+    }
+
+    /// Runs a node's callback and queues its timer.
+    pub fn with(&mut self, node: NodeId, f: impl FnOnce(&mut dyn Node, &mut Io<'_>)) {
+        let Some(mut taken) = self.nodes[node].take() else { return };
+        f(&mut *taken, &mut Io { net: &mut self.net, node });
+        if let Some(due) = taken.poll_timeout() {
+            let due = due.saturating_duration_since(self.net.base).max(self.net.now);
+            if self.timers[node].is_none_or(|queued| due < queued) {
+                self.timers[node] = Some(due);
+                self.net.at(due - self.net.now, Event::Timer(node));
+            }
+        }
+        self.nodes[node] = Some(taken);
+    }
+
+    /// Runs until `until`; `check` sees the world after every event.
+    pub fn run(&mut self, until: Duration, mut check: impl FnMut(&Network)) {
+        while let Some(Reverse((at, ..))) = self.net.events.peek()
+            && *at <= until
+        {
+            let Some(Reverse((at, _, event))) = self.net.events.pop() else { break };
+            self.net.now = at;
+            self.step(event);
+            check(&self.net);
+        }
+        self.net.now = until;
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Connected(end, at, dialled) => {
+                let link = &self.net.links[end.link];
+                let node = link.nodes[end.side];
+                if link.open {
+                    self.with(node, |n, io| n.connected(io, end, at, dialled));
+                }
+            }
+            Event::Arrived(end) => {
+                let link = &mut self.net.links[end.link];
+                let pipe = &mut link.pipes[1 - end.side];
+                if let Some(chunk) = pipe.in_flight.pop_front() {
+                    pipe.in_flight_bytes -= chunk.len();
+                    pipe.received.extend(chunk);
+                }
+                let (node, open) = (link.nodes[end.side], link.open);
+                if open && !self.net.frozen[node] {
+                    self.with(node, |n, io| n.ready(io, end));
+                }
+            }
+            Event::Sent(end) => {
+                let link = &mut self.net.links[end.link];
+                link.pipes[end.side].sending = false;
+                let (node, open) = (link.nodes[end.side], link.open);
+                self.net.kick(end);
+                if open && !self.net.frozen[node] {
+                    self.with(node, |n, io| n.ready(io, end));
+                }
+            }
+            Event::Closed(end) => {
+                let node = self.net.links[end.link].nodes[end.side];
+                self.with(node, |n, io| n.closed(io, end));
+            }
+            Event::Timer(node) => {
+                if self.timers[node] != Some(self.net.now) {
+                    return;
+                }
+                self.timers[node] = None;
+                if self.net.frozen[node] {
+                    return;
+                }
+                self.timer_events += 1;
+                let now = self.net.base + self.net.now;
+                self.with(node, |n, io| {
+                    if n.poll_timeout().is_some_and(|due| due <= now) {
+                        n.timeout(io);
+                    }
+                });
+            }
+        }
+    }
+}
