@@ -45,6 +45,7 @@ use crate::frame::RouteError;
 use crate::hop::Outbox;
 use crate::ids::{ConnectionId, Direction, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId};
 use crate::open::{Parameters, Refusal};
+use crate::path::PathCounter;
 use keys::{RecvKeys, SendKeys};
 use opening::Opening;
 use packets::{Heard, Speaker, Topic};
@@ -505,12 +506,13 @@ impl Connection {
     }
 
     /// OPEN or ATTACH for this connection came in on a path (server).
-    fn handle_join(&mut self, now: Instant, path: PathId, route: RouteId, opened: bool) {
+    fn handle_join(&mut self, now: Instant, path: PathId, route: RouteId, opened: bool, before: PathCounter) {
         let p = self.paths.get_mut(path);
         if p.route.is_some() {
             p.down();
         }
         p.hop_up = true;
+        p.counter.add(before);
         p.route = Some(route);
         p.joined = if opened { Joined::Opened } else { Joined::Attached };
         if self.reply.is_some() && opened {
@@ -548,7 +550,7 @@ impl Connection {
             Input::Congested { bytes } => self.paths.get_mut(path).flow.on_congested(now, bytes),
             Input::RouteError { reason } => self.handle_route_error(now, path, reason),
             Input::Detached => self.handle_route_error(now, path, RouteError::Lost),
-            Input::Join { route, opened } => self.handle_join(now, path, route, opened),
+            Input::Join { route, opened, before } => self.handle_join(now, path, route, opened, before),
         }
     }
 
@@ -595,8 +597,10 @@ impl Connection {
             return None;
         }
         let established = self.is_open() || matches!(self.state, State::Closing);
-        let retry = self.paths.iter().filter(|(_, p)| p.announce && p.hop_up).filter_map(|(_, p)| p.retry_at).min();
-        let keepalive = (!self.streams.is_empty()).then(|| self.last_heard.max(self.last_ping) + self.idle / 4);
+        let retry =
+            self.paths.iter().filter(|(_, p)| p.announce && p.hop_up).filter_map(|(_, p)| p.retry_at).min();
+        let keepalive =
+            (!self.streams.is_empty()).then(|| self.last_heard.max(self.last_ping) + self.idle / 4);
         [
             (self.deadline, "deadline of an open or a close"),
             (retry, "another try to join a path"),

@@ -12,6 +12,7 @@ use crate::connection::{Config, Connection, Dial, Hops};
 use crate::frame::{Frame, RouteError};
 use crate::ids::{ConnectionId, PathId, PathSet, Principal, RELAYS, Role, RouteId};
 use crate::open::{MixedFamilies, OpenHeader};
+use crate::path::PathCounter;
 use acceptor::{Acceptor, Offer, Outcome};
 use rand_core::CryptoRng;
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub enum Input<'a> {
         route: RouteId,
         /// By OPEN, not by ATTACH.
         opened: bool,
+        /// What of the connection arrived on this path before it was one: the stripe of the hello block.
+        before: PathCounter,
     },
 }
 
@@ -211,7 +214,7 @@ impl Endpoint {
         match frame {
             Frame::Data { route, offset, payload } => match self.routes[path.index()].get(&route) {
                 Some(handle) => Routed::To(*handle, Input::Data { offset, payload }),
-                None => self.on_pending_data(now, path, route, payload, hops),
+                None => self.on_pending_data(now, path, (route, offset), payload, hops),
             },
             Frame::Congested { route, bytes } => self.to(path, route, Input::Congested { bytes }),
             Frame::RouteError { route, reason } => self.to(path, route, Input::RouteError { reason }),
@@ -325,14 +328,14 @@ impl Endpoint {
         let routes = &mut self.routes[path.index()];
         routes.retain(|_, of| *of != handle);
         routes.insert(route, handle);
-        Some(Routed::To(handle, Input::Join { route, opened }))
+        Some(Routed::To(handle, Input::Join { route, opened, before: PathCounter::default() }))
     }
 
     fn on_pending_data<'a, H: Hops>(
         &mut self,
         now: Instant,
         path: PathId,
-        route: RouteId,
+        (route, offset): (RouteId, u32),
         payload: &mut [u8],
         hops: &mut H,
     ) -> Routed<'a> {
@@ -341,7 +344,7 @@ impl Endpoint {
         };
         let unconfirmed = self.unconfirmed(client);
         let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
-        let outcome = acceptor.hello(now, path, route, payload, unconfirmed, hops, &mut *self.rng);
+        let outcome = acceptor.hello(path, (route, offset), payload, unconfirmed, hops, &mut *self.rng);
         self.on_outcome(now, outcome)
     }
 
@@ -353,9 +356,9 @@ impl Endpoint {
         self.entries.insert(handle, Entry { key, header, unconfirmed: true });
         self.by_key.insert(key, handle);
         let mut connection = Connection::accepted(now, *accept, self.config.clone());
-        for (path, route) in joins {
+        for (path, route, before) in joins {
             self.routes[path.index()].insert(route, handle);
-            connection.handle_input(now, path, Input::Join { route, opened: true });
+            connection.handle_input(now, path, Input::Join { route, opened: true, before });
         }
         Routed::New(handle, Box::new(connection))
     }

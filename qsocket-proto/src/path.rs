@@ -325,6 +325,12 @@ pub struct PathCounter {
 }
 
 impl PathCounter {
+    /// Adds what was counted elsewhere before this counter began.
+    pub fn add(&mut self, before: Self) {
+        self.end = self.end.wrapping_add(before.end);
+        self.received = self.received.wrapping_add(before.received);
+    }
+
     /// Counts a DATA frame with `len` payload bytes that says to begin at `offset`.
     ///
     /// The offset comes from a relay and is not sealed: a wrong one spoils the counters of this path, no more.

@@ -21,8 +21,9 @@ const BLOCKS_PER_CALL: usize = 32;
 /// Control packets that one call sends at the most.
 const PACKETS_PER_CALL: usize = 32;
 
-/// Overdue blocks that one probe mends: the oldest ones, on which everything else waits.
-const MENDED_PER_PROBE: usize = 64;
+/// Overdue blocks that the first probe mends: the oldest ones, on which everything else waits. Later probes mend
+/// one: repeating a whole window to a peer that is silent would only crowd out the others on the same relays.
+const MENDED_PER_PROBE: usize = 8;
 
 /// How a call of [`Connection::transmit`] ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +125,8 @@ impl Connection {
         let Some(keys) = &mut self.send_keys else { return };
         keys.advance(now);
         let Some(ending) = keys.ending() else { return };
-        let in_use = self.sending.iter().filter_map(|id| self.streams.get(id)).any(|s| s.send.uses_phase(ending));
+        let in_use =
+            self.sending.iter().filter_map(|id| self.streams.get(id)).any(|s| s.send.uses_phase(ending));
         if !in_use && !self.speaker.is_pending(Topic::PhaseDone(ending)) {
             self.speaker.say(Topic::PhaseDone(ending), ControlFrame::PhaseDone(ending));
         }
@@ -138,7 +140,8 @@ impl Connection {
                 return;
             }
             let (open_to_all, mut width) = (self.control_paths(hops), None);
-            if open_to_all.is_empty() {
+            let names_its_paths = matches!(self.speaker.next_width(), Some(Width::Only(_) | Width::All));
+            if open_to_all.is_empty() && !names_its_paths {
                 done.blocked = true;
                 self.control_blocked = true;
                 return;
@@ -210,8 +213,10 @@ impl Connection {
 
     /// Paths for control packets: those with sealed evidence, or, until there is any, those that were opened.
     fn control_paths<H: Hops>(&self, hops: &mut H) -> PathSet {
-        let usable = |want: Joined| self.paths.set(|p| p.joined == want && p.route.is_some() && !p.distrusted);
-        let with_room = |set: PathSet, hops: &mut H| set.iter().filter(|p| hops.room(*p) > 0).collect::<PathSet>();
+        let usable =
+            |want: Joined| self.paths.set(|p| p.joined == want && p.route.is_some() && !p.distrusted);
+        let with_room =
+            |set: PathSet, hops: &mut H| set.iter().filter(|p| hops.room(*p) > 0).collect::<PathSet>();
         let live = with_room(usable(Joined::Live), hops);
         if live.is_empty() { with_room(usable(Joined::Opened).iter().collect(), hops) } else { live }
     }
@@ -220,7 +225,8 @@ impl Connection {
         let mut ack = Ack::default();
         for (id, path) in self.paths.iter_mut() {
             if std::mem::take(&mut path.counted) {
-                ack.paths[id.index()] = Some(PathCount { end: path.counter.end, received: path.counter.received });
+                ack.paths[id.index()] =
+                    Some(PathCount { end: path.counter.end, received: path.counter.received });
             }
         }
         (ack.control, ack.control_before) = self.heard.ack();
@@ -281,11 +287,14 @@ impl Connection {
             let ready = |paths: &Paths, hops: &mut H| {
                 paths.iter().any(|(id, p)| usable(p) && p.flow.room() > 0 && hops.room(id) > 0)
             };
-            let after = self.sending.range((std::ops::Bound::Excluded(self.sending_cursor), std::ops::Bound::Unbounded));
+            let after = self
+                .sending
+                .range((std::ops::Bound::Excluded(self.sending_cursor), std::ops::Bound::Unbounded));
             let wrapped = self.sending.range(..=self.sending_cursor);
-            let next = after.chain(wrapped).copied().find(|id| {
-                self.streams.get(id).is_some_and(|s| s.send.has_pending() && !s.send.owes())
-            });
+            let next = after
+                .chain(wrapped)
+                .copied()
+                .find(|id| self.streams.get(id).is_some_and(|s| s.send.has_pending() && !s.send.owes()));
             let Some(id) = next else { return };
             if !ready(&self.paths, hops) {
                 done.blocked = true;
@@ -351,12 +360,13 @@ impl Connection {
         self.attempts += 1;
         self.last_progress = now;
         let repeated = self.speaker.repeat_before(before);
+        let limit = if self.attempts > 1 { 1 } else { MENDED_PER_PROBE };
         let (mut overdue, mut mended) = (0, false);
         let paths = &mut self.paths;
         for id in &self.sending {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             for block in stream.send.blocks_mut() {
-                if overdue == MENDED_PER_PROBE || block.last_sent.is_none_or(|t| t > before) {
+                if overdue == limit || block.last_sent.is_none_or(|t| t > before) {
                     continue;
                 }
                 overdue += 1;
@@ -405,13 +415,18 @@ struct Policy {
     set: ParitySet,
     /// Parity stripes beside the 16 data stripes.
     parity: usize,
+    /// The paths whose stripes count towards completeness. With 16 good paths a block never waits for a bad one:
+    /// what goes on the others is a bonus.
+    trusted: PathSet,
 }
 
 impl Policy {
     fn new(now: Instant, paths: &Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
         let median = paths.median_rtt();
         let live = |p: &Path| usable(p) && !p.suspect && p.joined == Joined::Live;
-        let well = paths.iter().filter(|(_, p)| live(p) && p.flow.well(now, median)).count();
+        let good = paths.set(|p| live(p) && p.flow.well(now, median));
+        let well = good.len();
+        let trusted = if well >= SIXTEEN { good } else { paths.set(|p| usable(p) && !p.suspect) };
         let set = match parity {
             ParityPolicy::Grid => ParitySet::Grid,
             ParityPolicy::Mds => ParitySet::Mds,
@@ -426,7 +441,7 @@ impl Policy {
                 doubtful.min(RELAYS - SIXTEEN)
             }
         };
-        Self { set, parity }
+        Self { set, parity, trusted }
     }
 }
 
@@ -445,7 +460,12 @@ struct Writer<'a, H> {
 impl<H: Hops> Writer<'_, H> {
     /// First transmission: every stripe on its own path where that path takes it; then, on other paths, what is
     /// missing for the receiver to complete the block. True if nothing is owed afterwards.
-    fn send_first(&mut self, id: StreamId, block: &mut SentBlock, policy: &Policy) -> Result<bool, Exhausted> {
+    fn send_first(
+        &mut self,
+        id: StreamId,
+        block: &mut SentBlock,
+        policy: &Policy,
+    ) -> Result<bool, Exhausted> {
         let parity: StripeSet = block.set.parity().iter().take(policy.parity).collect();
         if policy.parity > 0 {
             let len = block.stripe_len();
@@ -461,7 +481,7 @@ impl<H: Hops> Writer<'_, H> {
                 continue;
             }
             self.send(id, block, stripe, path, true)?;
-            if !self.paths.get(path).suspect {
+            if policy.trusted.contains(path) {
                 sure.insert(stripe);
             }
         }

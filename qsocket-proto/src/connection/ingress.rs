@@ -1,9 +1,9 @@
 //! From a hop to the reader: split the payload, open what is needed, recover, reassemble, acknowledge.
 
-use super::paths::Joined;
-use super::parking::Parked;
-use super::recv::Misbehaved;
 use super::packets::Topic;
+use super::parking::Parked;
+use super::paths::Joined;
+use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
 use crate::control::{Ack, ControlFrame};
 use crate::grid::{Plan, StripeSet, is_complete};
@@ -43,8 +43,12 @@ impl Connection {
             return;
         }
         match Payload::decode(payload) {
-            Ok(Payload::Stripe { header, ciphertext, tag }) => self.on_stripe(now, id, header, ciphertext, tag),
-            Ok(Payload::Control { header, ciphertext, tag }) => self.on_control(now, id, header, ciphertext, tag),
+            Ok(Payload::Stripe { header, ciphertext, tag }) => {
+                self.on_stripe(now, id, header, ciphertext, tag)
+            }
+            Ok(Payload::Control { header, ciphertext, tag }) => {
+                self.on_control(now, id, header, ciphertext, tag)
+            }
             Ok(Payload::Reply { whole, reply }) if self.side == Side::Client => {
                 self.handle_reply(now, id, whole, &reply);
             }
@@ -151,7 +155,10 @@ impl Connection {
     /// Completes a block if its stripes suffice; opens parity only when it is needed.
     fn try_complete(&mut self, now: Instant, id: StreamId, block: u64, impatient: bool) {
         let held = |c: &Self| {
-            c.streams.get(&id).and_then(|s| s.recv.assemblies.get(&block)).map_or(StripeSet::EMPTY, |a| a.have())
+            c.streams
+                .get(&id)
+                .and_then(|s| s.recv.assemblies.get(&block))
+                .map_or(StripeSet::EMPTY, |a| a.have())
         };
         let mut have = held(self);
         if !have.contains_all(StripeSet::DATA) {
@@ -260,7 +267,10 @@ impl Connection {
         self.ack_blocks += 1;
         self.ack_bytes += len as usize;
         let gap = self.streams.get(&id).is_some_and(|s| s.recv.has_gap());
-        let urgent = fin || gap && self.ack_blocks >= 2 || self.ack_blocks >= ACK_BLOCKS || self.ack_bytes >= ACK_BYTES;
+        let urgent = fin
+            || gap && self.ack_blocks >= 2
+            || self.ack_blocks >= ACK_BLOCKS
+            || self.ack_bytes >= ACK_BYTES;
         self.ack_wide |= fin;
         self.ack_within(now, if urgent { Duration::ZERO } else { MAX_ACK_DELAY });
         self.collect(id);

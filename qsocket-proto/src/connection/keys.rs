@@ -168,7 +168,12 @@ impl RecvKeys {
     ) -> Result<(), Forged> {
         let aad = header.associated_data(self.connection, self.direction);
         let KeyAndIv { key, iv } = &self.phase(header.phase)?.stripe;
-        key.open_in_place(iv.xor_stripe(header.stream.0, header.block, header.stripe.get()), &aad, ciphertext, tag)
+        key.open_in_place(
+            iv.xor_stripe(header.stream.0, header.block, header.stripe.get()),
+            &aad,
+            ciphertext,
+            tag,
+        )
     }
 
     /// Opens a control packet in place; the buffer is zeroed on failure.

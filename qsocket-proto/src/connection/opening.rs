@@ -95,13 +95,8 @@ impl Opening {
     ) {
         let Some(stripe) = ParitySet::Mds.stripes().iter().find(|s| placement(*s, 0) == id) else { return };
         let len = stripe_len(self.hello_len as usize);
-        let header = StripeHeader {
-            phase: 0,
-            stream: StreamId::HELLO,
-            block: 0,
-            stripe,
-            block_len: self.hello_len,
-        };
+        let header =
+            StripeHeader { phase: 0, stream: StreamId::HELLO, block: 0, stripe, block_len: self.hello_len };
         let plain = match stripe.data_index() {
             Some(k) => self.hello.get(k * len..(k + 1) * len),
             None => {
@@ -199,8 +194,14 @@ impl Connection {
             hello_parity,
             hello_len,
         };
-        let mut connection =
-            Self::begin(now, Side::Client, &header, encoded.into(), config, State::Opening(Box::new(opening)));
+        let mut connection = Self::begin(
+            now,
+            Side::Client,
+            &header,
+            encoded.into(),
+            config,
+            State::Opening(Box::new(opening)),
+        );
         connection.route = route;
         connection.deadline = Some(now + OPEN_DEADLINE);
         connection.stats.encryption_key = key_id.is_some();
@@ -305,7 +306,13 @@ impl Connection {
 
     /// The server's answer on one path (client). The first valid one is pinned; its copies show that their paths
     /// work; anything else is junk from the path.
-    pub(super) fn handle_reply(&mut self, now: Instant, path: PathId, payload: &[u8], reply: &SealedReply<'_>) {
+    pub(super) fn handle_reply(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        payload: &[u8],
+        reply: &SealedReply<'_>,
+    ) {
         if let Some(pinned) = &self.reply {
             if pinned.payload == payload {
                 self.paths.get_mut(path).alive();

@@ -105,10 +105,19 @@ impl Speaker {
         self.due.contains_key(&topic) || self.said.contains_key(&topic)
     }
 
+    /// How wide the next packet goes.
+    pub(crate) fn next_width(&self) -> Option<Width> {
+        self.due.keys().map(|t| t.width()).max()
+    }
+
     /// Takes the topics of the next packet: those that go out equally wide, and of limited length. Returns them
     /// with the paths that were tried in vain.
-    pub(crate) fn next_packet(&mut self, limit: usize, out: &mut Vec<u8>) -> Option<(Vec<Topic>, Width, PathSet)> {
-        let width = self.due.keys().map(|t| t.width()).max()?;
+    pub(crate) fn next_packet(
+        &mut self,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<(Vec<Topic>, Width, PathSet)> {
+        let width = self.next_width()?;
         let mut topics = Vec::new();
         let mut tried = PathSet::EMPTY;
         for (topic, frame) in &self.due {
@@ -184,7 +193,9 @@ impl Speaker {
     /// Takes back what packet `number` said, unless a newer content took its place.
     fn take_said(&mut self, topic: Topic, number: u64) -> Option<ControlFrame> {
         match self.said.entry(topic) {
-            std::collections::btree_map::Entry::Occupied(said) if said.get().1 == number => Some(said.remove().0),
+            std::collections::btree_map::Entry::Occupied(said) if said.get().1 == number => {
+                Some(said.remove().0)
+            }
             _ => None,
         }
     }
@@ -319,7 +330,8 @@ mod tests {
             x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let top = naive.last().copied().unwrap_or(0u64);
             let n = (top + 40).saturating_sub((x >> 33) % 200);
-            let known = naive.contains(&n) || naive.last().is_some_and(|l| l.saturating_sub(n) >= CONTROL_WINDOW);
+            let known =
+                naive.contains(&n) || naive.last().is_some_and(|l| l.saturating_sub(n) >= CONTROL_WINDOW);
             assert_eq!(heard.is_known(n), known);
             if !known {
                 heard.insert(n);

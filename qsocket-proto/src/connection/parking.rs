@@ -57,7 +57,10 @@ impl Parking {
 
     /// The stripes of a block that lie here.
     pub(crate) fn stripes(&self, stream: StreamId, block: u64) -> StripeSet {
-        self.blocks.get(&(stream, block)).map(|b| b.iter().map(|p| p.header.stripe).collect()).unwrap_or_default()
+        self.blocks
+            .get(&(stream, block))
+            .map(|b| b.iter().map(|p| p.header.stripe).collect())
+            .unwrap_or_default()
     }
 
     /// Takes one copy of a stripe.

@@ -408,4 +408,3 @@ impl RecvStream {
         self.assemblies.iter().map(move |(block, a)| PartialAck { stream, block: *block, have: a.have })
     }
 }
-

@@ -27,10 +27,6 @@ impl Rtt {
         });
     }
 
-    pub(crate) fn smoothed(&self) -> Option<Duration> {
-        self.estimate.map(|(s, _)| s)
-    }
-
     /// The probe timeout after `attempts` in vain.
     pub(crate) fn timeout(&self, attempts: u32, ack_delay: Duration) -> Duration {
         let base = match self.estimate {

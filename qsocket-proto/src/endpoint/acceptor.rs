@@ -12,8 +12,11 @@ use crate::crypto::schedule::{
 use crate::crypto::secret::Secret;
 use crate::frame::{Proof, RouteError};
 use crate::grid::is_complete;
-use crate::ids::{ConnectionId, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId, TOLERATED};
+use crate::ids::{
+    ConnectionId, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId, TOLERATED,
+};
 use crate::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
+use crate::path::PathCounter;
 use crate::share::{Offered, RecoverError, recover};
 use crate::stripe::{Payload, StripeHeader, TAG_BYTES};
 use rand_core::CryptoRng;
@@ -68,7 +71,7 @@ pub(super) struct Offer<'a> {
 pub(super) enum Outcome {
     Nothing,
     /// A connection, with the paths that brought it.
-    Accepted(Box<Accept>, Vec<(PathId, RouteId)>),
+    Accepted(Box<Accept>, Vec<(PathId, RouteId, PathCounter)>),
 }
 
 /// What one hop said of one connection.
@@ -80,6 +83,8 @@ struct Pending {
     share: Secret<32>,
     proof: Proof,
     hello: Option<(StripeHeader, Vec<u8>, [u8; TAG_BYTES])>,
+    /// Counted from the first byte on, for the path counters of the connection to come.
+    arrived: PathCounter,
 }
 
 impl Pending {
@@ -188,6 +193,7 @@ impl Acceptor {
             share: Secret::new(*offer.share),
             proof: *offer.proof,
             hello: None,
+            arrived: PathCounter::default(),
         };
         let hop = &mut self.hops[path.index()];
         hop.remove(&key);
@@ -213,12 +219,10 @@ impl Acceptor {
     }
 
     /// Takes a DATA payload for a connection that does not exist yet: a stripe of its hello block, or junk.
-    #[expect(clippy::too_many_arguments, reason = "a frame with its surroundings")]
     pub(super) fn hello<H: Hops>(
         &mut self,
-        _now: Instant,
         path: PathId,
-        route: RouteId,
+        (route, offset): (RouteId, u32),
         payload: &mut [u8],
         unconfirmed: usize,
         hops: &mut H,
@@ -227,6 +231,7 @@ impl Acceptor {
         let hop = &mut self.hops[path.index()];
         let Some(key) = hop.routes.get(&route).copied() else { return Outcome::Nothing };
         let Some(pending) = hop.pending.get_mut(&key) else { return Outcome::Nothing };
+        pending.arrived.on_frame(offset, payload.len());
         let Ok(Payload::Stripe { header, ciphertext, tag }) = Payload::decode(payload) else {
             return Outcome::Nothing;
         };
@@ -235,7 +240,11 @@ impl Acceptor {
             return Outcome::Nothing;
         }
         pending.hello = Some((header, ciphertext.to_vec(), tag));
-        if self.slots.contains_key(&key) { self.proceed(key, unconfirmed, hops, rng) } else { Outcome::Nothing }
+        if self.slots.contains_key(&key) {
+            self.proceed(key, unconfirmed, hops, rng)
+        } else {
+            Outcome::Nothing
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -308,8 +317,10 @@ impl Acceptor {
         };
         let Some((_, first)) = members.first() else { return Step::Wait };
         let header = first.header.clone();
-        let offered: Vec<Offered<'_>> =
-            members.iter().map(|(path, p)| Offered { path: *path, share: &p.share, proof: &p.proof }).collect();
+        let offered: Vec<Offered<'_>> = members
+            .iter()
+            .map(|(path, p)| Offered { path: *path, share: &p.share, proof: &p.proof })
+            .collect();
         let hh = HeaderHash::of(OpenHeader::without_commitment(encoded), &[]);
         let held = header.encryption_key.map(|id| self.admission.encryption_key(key.0, id));
         let derive = |secret: &Secret<32>| Root::recovered(Secret::new(*secret.expose())).early(hh);
@@ -355,7 +366,9 @@ impl Acceptor {
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
         for (path, hop) in PathId::all().zip(&self.hops) {
-            let Some(pending) = hop.pending.get(&key).filter(|p| p.encoded == agreed.encoded) else { continue };
+            let Some(pending) = hop.pending.get(&key).filter(|p| p.encoded == agreed.encoded) else {
+                continue;
+            };
             if let Some((header, ciphertext, tag)) = &pending.hello
                 && agreed.tried.insert(path)
             {
@@ -373,7 +386,9 @@ impl Acceptor {
             return Outcome::Nothing;
         };
         let block = block.get(..len).unwrap_or_default();
-        let decision = read_hello(block).ok_or(Refusal::BadHello).and_then(|hello| self.settle_kem(&agreed.header, hello, rng));
+        let decision = read_hello(block)
+            .ok_or(Refusal::BadHello)
+            .and_then(|hello| self.settle_kem(&agreed.header, hello, rng));
         let (peer, kem) = match decision {
             Ok(settled) => settled,
             Err(reason) => {
@@ -382,7 +397,8 @@ impl Acceptor {
             }
         };
         let (ciphertext, secret) = kem.map_or((None, None), |(c, s)| (Some(Box::new(c)), Some(s)));
-        let reply = Reply::Accepted { parameters: self.config.parameters(), kem_ciphertext: ciphertext }.encode();
+        let reply =
+            Reply::Accepted { parameters: self.config.parameters(), kem_ciphertext: ciphertext }.encode();
         let nonce = draw(rng);
         let th = TranscriptHash::of(&agreed.encoded, block, &nonce, &reply);
         let payload = seal_reply(key.1, &agreed.keyed.reply_key(&nonce), ReplyKey::Reply, nonce, reply);
@@ -398,7 +414,7 @@ impl Acceptor {
         for (path, hop) in PathId::all().zip(&mut self.hops) {
             let Some(pending) = hop.remove(&key) else { continue };
             if pending.encoded == agreed.encoded {
-                joins.push((path, pending.route));
+                joins.push((path, pending.route, pending.arrived));
             } else {
                 super::detach(hops, path, pending.route);
             }

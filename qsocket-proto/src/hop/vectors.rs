@@ -146,7 +146,7 @@ fn known_answers_hold() {
         "frames": frames(),
         "handshake": handshake(),
     });
-    let file = include_str!("../../vectors/hop.json");
+    let file = include_str!("../../../vectors/hop.json");
     let expected: Value = serde_json::from_str(file).expect("vectors/hop.json is JSON");
     assert_eq!(now, expected, "\n{}", serde_json::to_string_pretty(&now).unwrap());
 }

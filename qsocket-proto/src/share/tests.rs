@@ -137,7 +137,7 @@ fn unhex<const N: usize>(text: &str) -> [u8; N] {
 
 #[test]
 fn known_answers() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../vectors/share.json")).unwrap();
+    let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../../vectors/share.json")).unwrap();
     assert_eq!(vectors.len(), 4);
     for v in vectors {
         let coefficients: Vec<[u8; BYTES]> = v.coefficients.iter().map(|t| unhex(t)).collect();

@@ -2,12 +2,12 @@
 
 use crate::connection::*;
 use crate::crypto::nonce_audit;
+use crate::crypto::schedule::EncryptionKey;
 use crate::endpoint::{Admission, Endpoint, Handle, Routed};
 use crate::frame::{Frame, Frames};
 use crate::grid::StripeId;
 use crate::hop::{Outbox, RECORD_HEADER, RECORD_TAG};
 use crate::ids::KeyId;
-use crate::crypto::schedule::EncryptionKey;
 use crate::stripe::{STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -63,7 +63,11 @@ impl Admission for SharedAdmission {
 
     fn encryption_key(&self, _: Principal, id: KeyId) -> Option<&EncryptionKey> {
         let guard = self.0.lock().unwrap();
-        let found = guard.keys.iter().find(|(k, _)| *k == id).map(|(_, key)| EncryptionKey::import(key.expose()).unwrap());
+        let found = guard
+            .keys
+            .iter()
+            .find(|(k, _)| *k == id)
+            .map(|(_, key)| EncryptionKey::import(key.expose()).unwrap());
         found.map(|key| &*Box::leak(Box::new(key)))
     }
 }
@@ -92,7 +96,8 @@ impl Hops for Boxes {
 
 impl End {
     fn new(endpoint: Endpoint) -> Self {
-        let boxes = Boxes { outboxes: (0..RELAYS).map(|_| Outbox::new(4 << 20)).collect(), up: PathSet::EMPTY };
+        let boxes =
+            Boxes { outboxes: (0..RELAYS).map(|_| Outbox::new(4 << 20)).collect(), up: PathSet::EMPTY };
         Self { endpoint, connections: BTreeMap::new(), boxes }
     }
 }
@@ -363,8 +368,13 @@ impl Pair {
     pub(super) fn step(&mut self) -> bool {
         self.steps += 1;
         if self.steps >= MAX_STEPS {
-            let timers: Vec<_> = self.ends.iter().flat_map(|e| e.connections.values().map(|c| c.poll_timeout())).collect();
-            panic!("the run does not come to an end; now {:?}, next {timers:?}, {} on the wires", self.now, self.queue.len());
+            let timers: Vec<_> =
+                self.ends.iter().flat_map(|e| e.connections.values().map(|c| c.poll_timeout())).collect();
+            panic!(
+                "the run does not come to an end; now {:?}, next {timers:?}, {} on the wires",
+                self.now,
+                self.queue.len()
+            );
         }
         self.drain();
         let timer = |end: &End| {

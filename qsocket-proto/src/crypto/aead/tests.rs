@@ -36,7 +36,8 @@ macro_rules! for_each_backend {
 
 #[test]
 fn published_vectors() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../../vectors/aes256gcm.json")).unwrap();
+    let vectors: Vec<Vector> =
+        serde_json::from_str(include_str!("../../../../vectors/aes256gcm.json")).unwrap();
     assert!(vectors.len() >= 20);
     for v in &vectors {
         let key: [u8; 32] = unhex(&v.key).try_into().unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 fn vectors() -> Value {
-    serde_json::from_str(include_str!("../../../vectors/schedule.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../vectors/schedule.json")).unwrap()
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
