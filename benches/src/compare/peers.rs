@@ -1,0 +1,4 @@
+//! The transports that are compared.
+
+pub(crate) mod plain;
+pub(crate) mod tls;

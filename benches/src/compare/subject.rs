@@ -1,0 +1,401 @@
+//! One peer under measurement: its two threads, their CPU clocks, and the work that is timed.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::figures::{Figure, Sample};
+use super::peer::Peer;
+
+/// How much one round measures.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Bytes of the bulk transfer.
+    pub(crate) bytes: u64,
+    /// New connections, one after another.
+    pub(crate) connections: usize,
+    /// New streams on an open connection, one after another.
+    pub(crate) streams: usize,
+    /// Echoes, one after another.
+    pub(crate) echoes: usize,
+}
+
+impl Plan {
+    /// The same work in small.
+    pub(crate) fn warm_up(&self) -> Self {
+        Self {
+            bytes: self.bytes / 8,
+            connections: self.connections / 8 + 1,
+            streams: self.streams / 8 + 1,
+            echoes: self.echoes / 8 + 1,
+        }
+    }
+}
+
+/// The bytes of one echo.
+pub(crate) const ECHO: usize = 64;
+
+/// The size of bulk writes and of every read buffer. Reads that exactly fill their buffer cost a second
+/// system call, so it is well above what one call returns.
+const BUFFER: usize = 256 * 1024;
+
+/// One round of one peer takes seconds; after this it counts as hung.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Client and server threads of one peer. They end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    label: &'static str,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// A round to run, and where its result goes.
+type Job = (Plan, oneshot::Sender<Result<Sample>>);
+
+impl Subject {
+    /// Starts both threads; fails if the server cannot listen or the client cannot start.
+    pub(crate) fn start<P: Peer>(peer: P) -> Result<Self> {
+        let label = peer.label();
+        let peer = Arc::new(peer);
+        let (listening, address) = oneshot::channel();
+        let (clock, requests) = mpsc::channel(1);
+        let server = peer.clone();
+        thread::Builder::new().name("server".to_owned()).spawn(move || {
+            if let Err(error) = block_on(serve(&*server, listening, requests)) {
+                eprintln!("{label}: the server stopped: {error:#}");
+            }
+        })?;
+        let address = address.blocking_recv().with_context(|| format!("{label} did not listen"))?;
+        let (jobs, received) = mpsc::channel(1);
+        let (started, outcome) = oneshot::channel();
+        thread::Builder::new().name("client".to_owned()).spawn(move || {
+            if let Err(error) = block_on(drive(&*peer, address, clock, received, started)) {
+                eprintln!("{label}: the client stopped: {error:#}");
+            }
+        })?;
+        outcome.blocking_recv().with_context(|| format!("{label} did not start its client"))?;
+        Ok(Self { label, jobs })
+    }
+
+    /// The peer's name in the table.
+    pub(crate) fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// Runs one round and waits for it.
+    pub(crate) fn measure(&self, plan: &Plan) -> Result<Sample> {
+        let (reply, sample) = oneshot::channel();
+        let stopped = || anyhow!("{} stopped", self.label);
+        self.jobs.blocking_send((plan.clone(), reply)).map_err(|_| stopped())?;
+        sample.blocking_recv().map_err(|_| stopped())?.with_context(|| format!("{} failed", self.label))
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Duration {
+    read_clock(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of all threads of this process.
+fn process_cpu() -> Duration {
+    read_clock(ClockId::ProcessCPUTime)
+}
+
+fn read_clock(id: ClockId) -> Duration {
+    // Both clocks count from zero upwards, so the conversion cannot fail.
+    Duration::try_from(clock_gettime(id)).unwrap_or_default()
+}
+
+/// The server's thread: serves streams and tells its CPU time until the client is gone.
+async fn serve<P: Peer>(
+    peer: &P,
+    listening: oneshot::Sender<P::Address>,
+    mut requests: mpsc::Receiver<oneshot::Sender<Duration>>,
+) -> Result<()> {
+    let (mut listener, address) = peer.bind().await?;
+    if listening.send(address).is_err() {
+        return Ok(());
+    }
+    let accepting = async {
+        loop {
+            let stream = peer.accept(&mut listener).await?;
+            tokio::spawn(async move {
+                // A client that leaves is seen, and reported, at its own end.
+                let _ = answer(stream).await;
+            });
+        }
+    };
+    let telling = async {
+        while let Some(request) = requests.recv().await {
+            let _ = request.send(thread_cpu());
+        }
+        Ok(())
+    };
+    // Both are polled to the end: an accept that is halfway through a handshake is not dropped.
+    tokio::select! {
+        outcome = accepting => outcome,
+        outcome = telling => outcome,
+    }
+}
+
+/// What a client asks for by the first byte of a stream, which the server echoes at once.
+mod mode {
+    pub(super) const ECHO: u8 = b'E';
+    pub(super) const SINK: u8 = b'S';
+}
+
+/// Serves one stream: echoes everything, or swallows everything and then tells how much it was.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
+    let mode = stream.read_u8().await?;
+    stream.write_all(&[mode]).await?;
+    stream.flush().await?;
+    let mut buffer = vec![0; BUFFER];
+    let mut total = 0_u64;
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            break;
+        }
+        total += n as u64;
+        if mode == mode::ECHO {
+            stream.write_all(&buffer[..n]).await?;
+            stream.flush().await?;
+        }
+    }
+    if mode == mode::SINK {
+        stream.write_all(&total.to_le_bytes()).await?;
+    }
+    stream.shutdown().await?;
+    Ok(())
+}
+
+/// The client's thread: runs one round after another.
+async fn drive<P: Peer>(
+    peer: &P,
+    server: P::Address,
+    clock: mpsc::Sender<oneshot::Sender<Duration>>,
+    mut jobs: mpsc::Receiver<Job>,
+    started: oneshot::Sender<()>,
+) -> Result<()> {
+    let endpoint = peer.endpoint(server).await?;
+    let mut client = Client { peer, endpoint, clock };
+    if started.send(()).is_err() {
+        return Ok(());
+    }
+    while let Some((plan, reply)) = jobs.recv().await {
+        let round = tokio::time::timeout(HANG, client.round(&plan)).await;
+        let _ = reply.send(round.unwrap_or_else(|_| Err(anyhow!("no progress for {HANG:?}"))));
+    }
+    Ok(())
+}
+
+struct Client<'a, P: Peer> {
+    peer: &'a P,
+    endpoint: P::Endpoint,
+    clock: mpsc::Sender<oneshot::Sender<Duration>>,
+}
+
+impl<P: Peer> Client<'_, P> {
+    async fn round(&mut self, plan: &Plan) -> Result<Sample> {
+        let mut sample = Sample::default();
+        self.bulk(plan.bytes, &mut sample).await.context("bulk transfer")?;
+        self.connections(plan.connections, &mut sample).await.context("new connections")?;
+        self.streams(plan.streams, &mut sample).await.context("new streams")?;
+        self.echo(plan.echoes, &mut sample).await.context("echo")?;
+        Ok(sample)
+    }
+
+    /// A stream in the way the transport prefers, with its first byte echoed: both ends are ready.
+    async fn stream(&mut self, mode: u8) -> Result<P::Stream> {
+        let mut stream = match self.peer.open(&mut self.endpoint).await? {
+            Some(stream) => stream,
+            None => self.peer.connect(&mut self.endpoint).await?,
+        };
+        one_byte_echo(&mut stream, mode).await?;
+        Ok(stream)
+    }
+
+    async fn server_cpu(&self) -> Result<Duration> {
+        let (reply, cpu) = oneshot::channel();
+        self.clock.send(reply).await.context("the server is gone")?;
+        cpu.await.context("the server is gone")
+    }
+
+    /// Sends `bytes` bytes. The time ends when the server has said that it read them all.
+    async fn bulk(&mut self, bytes: u64, sample: &mut Sample) -> Result<()> {
+        let mut stream = self.stream(mode::SINK).await?;
+        // Not all zero, so that no layer can find it easier than real data.
+        let block: Vec<u8> = (0..BUFFER).map(|index| (index * 31 % 251) as u8).collect();
+        let server = self.server_cpu().await?;
+        let (start, client, total) = (Instant::now(), thread_cpu(), process_cpu());
+        let mut left = bytes;
+        while left > 0 {
+            let len = left.min(BUFFER as u64) as usize;
+            stream.write_all(&block[..len]).await?;
+            left -= len as u64;
+        }
+        stream.shutdown().await?;
+        let received = stream.read_u64_le().await?;
+        let (elapsed, client, total) = (start.elapsed(), thread_cpu() - client, process_cpu() - total);
+        let server = self.server_cpu().await? - server;
+        ensure!(received == bytes, "the server read {received} of {bytes} bytes");
+
+        let bytes = bytes as f64;
+        sample.set(Figure::Goodput, bytes / elapsed.as_secs_f64());
+        sample.set(Figure::BulkClientCpu, client.as_secs_f64() / bytes);
+        sample.set(Figure::BulkServerCpu, server.as_secs_f64() / bytes);
+        sample.set(Figure::BulkTotalCpu, total.as_secs_f64() / bytes);
+        Ok(())
+    }
+
+    /// A new connection with its handshake and a 1-byte echo, `count` times.
+    async fn connections(&mut self, count: usize, sample: &mut Sample) -> Result<()> {
+        let mut times = Times::start(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            let mut stream = self.peer.connect(&mut self.endpoint).await?;
+            one_byte_echo(&mut stream, mode::ECHO).await?;
+            times.push(start);
+            end(stream).await?;
+        }
+        sample.set(Figure::Connection, times.quantile(0.5));
+        sample.set(Figure::ConnectionClientCpu, times.cpu_each());
+        Ok(())
+    }
+
+    /// A new stream on an open connection and a 1-byte echo, `count` times.
+    async fn streams(&mut self, count: usize, sample: &mut Sample) -> Result<()> {
+        let mut times = Times::start(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            let Some(mut stream) = self.peer.open(&mut self.endpoint).await? else {
+                return Ok(());
+            };
+            one_byte_echo(&mut stream, mode::ECHO).await?;
+            times.push(start);
+            end(stream).await?;
+        }
+        sample.set(Figure::Stream, times.quantile(0.5));
+        Ok(())
+    }
+
+    /// Echoes of 64 bytes on one open stream, `count` times after some that do not count.
+    async fn echo(&mut self, count: usize, sample: &mut Sample) -> Result<()> {
+        let mut stream = self.stream(mode::ECHO).await?;
+        let (message, mut reply) = ([0x51; ECHO], [0; ECHO]);
+        for _ in 0..count / 10 {
+            stream.write_all(&message).await?;
+            stream.flush().await?;
+            stream.read_exact(&mut reply).await?;
+        }
+        let mut times = Times::start(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            stream.write_all(&message).await?;
+            stream.flush().await?;
+            stream.read_exact(&mut reply).await?;
+            times.push(start);
+        }
+        sample.set(Figure::EchoClientCpu, times.cpu_each());
+        sample.set(Figure::Echo, times.quantile(0.5));
+        sample.set(Figure::EchoTail, times.quantile(0.99));
+        ensure!(reply == message, "the echo came back changed");
+        end(stream).await
+    }
+}
+
+/// Sends one byte and waits until it comes back.
+async fn one_byte_echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), byte: u8) -> Result<()> {
+    stream.write_all(&[byte]).await?;
+    stream.flush().await?;
+    ensure!(stream.read_u8().await? == byte, "the echo came back changed");
+    Ok(())
+}
+
+/// Ends a stream in both directions, outside every timed section.
+async fn end(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
+    stream.shutdown().await?;
+    ensure!(stream.read(&mut [0]).await? == 0, "the server sent more than was asked for");
+    Ok(())
+}
+
+/// Times of single operations, and the CPU time of this thread since the start.
+struct Times {
+    times: Vec<Duration>,
+    cpu: Duration,
+}
+
+impl Times {
+    fn start(count: usize) -> Self {
+        Self { times: Vec::with_capacity(count), cpu: thread_cpu() }
+    }
+
+    fn push(&mut self, start: Instant) {
+        self.times.push(start.elapsed());
+    }
+
+    /// Seconds of CPU for each operation, with its ending.
+    fn cpu_each(&self) -> f64 {
+        (thread_cpu() - self.cpu).as_secs_f64() / self.times.len().max(1) as f64
+    }
+
+    /// Seconds that this share of the operations stayed within (nearest rank).
+    fn quantile(&mut self, share: f64) -> f64 {
+        self.times.sort_unstable();
+        let rank = (share * self.times.len() as f64).ceil() as usize;
+        self.times.get(rank.saturating_sub(1)).copied().unwrap_or_default().as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::peers::plain::Plain;
+    use crate::compare::peers::tls::{KeyExchange, Tls};
+
+    const PLAN: Plan = Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20 };
+
+    /// Every figure of a peer without streams inside a connection is there and positive.
+    fn check(subject: &Subject) {
+        for _ in 0..2 {
+            let sample = subject.measure(&PLAN).unwrap();
+            for figure in Figure::ALL {
+                let value = sample.get(figure);
+                assert_eq!(value.is_none(), figure == Figure::Stream, "{figure:?}");
+                assert!(value.is_none_or(|value| value > 0.0 && value.is_finite()), "{figure:?}: {value:?}");
+            }
+            let total = sample.get(Figure::BulkTotalCpu).unwrap();
+            assert!(sample.get(Figure::BulkClientCpu).unwrap() < total);
+        }
+    }
+
+    #[test]
+    fn plain_tcp_is_measured() {
+        check(&Subject::start(Plain::new()).unwrap());
+    }
+
+    #[test]
+    fn both_key_exchanges_are_measured_and_checked() {
+        check(&Subject::start(Tls::new(KeyExchange::PostQuantum).unwrap()).unwrap());
+        check(&Subject::start(Tls::new(KeyExchange::Classical).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn quantiles_are_nearest_ranks() {
+        let mut times = Times::start(100);
+        times.times = (1..=100).rev().map(Duration::from_secs).collect();
+        assert_eq!((times.quantile(0.5), times.quantile(0.99)), (50.0, 99.0));
+        times.times.truncate(1);
+        assert_eq!((times.quantile(0.5), times.quantile(0.99)), (1.0, 1.0));
+    }
+}

@@ -1,0 +1,1 @@
+//! A relay of the RAIDA on tokio.

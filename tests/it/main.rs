@@ -1,0 +1,10 @@
+//! Tests that run over whole transports rather than over one crate.
+//!
+//! [`behavior`] holds what a user of tokio's `TcpStream` relies on, written once and run over every
+//! [`transport::Transport`].
+
+mod behavior;
+mod data;
+mod transport;
+
+behavior::behavior_suite!(tcp, crate::transport::Tcp);
