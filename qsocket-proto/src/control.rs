@@ -169,21 +169,20 @@ impl ControlFrame {
         Ok(match r.u8("control frame type")? {
             1 => Self::Ack(Box::new(Ack::decode(r)?)),
             2 => Self::MaxData(r.u64("MAX_DATA")?),
-            3 => Self::MaxStreamData(StreamId(r.u32("stream")?), r.u64("MAX_STREAM_DATA")?),
+            3 => Self::MaxStreamData(stream(r)?, r.u64("MAX_STREAM_DATA")?),
             4 => Self::MaxStreams(r.u32("MAX_STREAMS")?),
-            5 => Self::Reset {
-                stream: StreamId(r.u32("stream")?),
-                code: r.u32("code")?,
-                final_size: r.u64("final size")?,
-            },
-            6 => Self::Stop { stream: StreamId(r.u32("stream")?), code: r.u32("code")? },
+            5 => Self::Reset { stream: stream(r)?, code: r.u32("code")?, final_size: r.u64("final size")? },
+            6 => Self::Stop { stream: stream(r)?, code: r.u32("code")? },
             7 => Self::Ping,
             8 => Self::Path(PathId::decode(r)?),
             9 => Self::PhaseDone(r.u32("phase")?),
             10 => {
                 let code = r.u32("code")?;
                 let text = r.vec8(MAX_REASON_BYTES, "reason")?;
-                Self::Close { code, reason: String::from_utf8_lossy(text).into_owned() }
+                // Replacement characters are longer than the bytes that they stand for.
+                let mut reason = String::from_utf8_lossy(text).into_owned();
+                reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+                Self::Close { code, reason }
             }
             _ => return Err(Malformed::Value("control frame type")),
         })
@@ -246,7 +245,7 @@ impl Ack {
         ack.control = r.u64("ACK control")?;
         ack.control_before = r.u64("ACK control bits")?;
         for _ in 0..count(r, MAX_ACK_STREAMS, "ACK streams")? {
-            let stream = StreamId(r.u32("stream")?);
+            let stream = stream(r)?;
             let next = r.u56("ACK next block")?;
             let mut ranges = Vec::new();
             let mut above = 0u32;
@@ -262,12 +261,20 @@ impl Ack {
         }
         for _ in 0..count(r, MAX_ACK_PARTIAL, "ACK partial blocks")? {
             ack.partial.push(PartialAck {
-                stream: StreamId(r.u32("stream")?),
+                stream: stream(r)?,
                 block: r.u56("block")?,
                 have: StripeSet::from_bits(r.u64("stripes")?).ok_or(Malformed::Value("stripes"))?,
             });
         }
         Ok(ack)
+    }
+}
+
+/// A stream's number. The hello is over before the first control packet, so that none speaks of it.
+fn stream(r: &mut Reader<'_>) -> Result<StreamId, Malformed> {
+    match StreamId(r.u32("stream")?) {
+        StreamId::HELLO => Err(Malformed::Value("stream")),
+        id => Ok(id),
     }
 }
 

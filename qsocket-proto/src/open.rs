@@ -18,8 +18,11 @@ pub const SUITE: u8 = 0x10;
 /// Longest encoded [`OpenHeader`]. Checked before anything is stored.
 pub const MAX_OPEN_HEADER_BYTES: usize = 1024;
 
+/// Length of an IPv6 header without extensions, which its payload length does not count.
+const IPV6_HEADER_BYTES: usize = 40;
+
 /// Longest encapsulated IP and TCP header: IPv6 without extensions, TCP with all its options.
-const MAX_PACKET_BYTES: usize = 40 + 60;
+const MAX_PACKET_BYTES: usize = IPV6_HEADER_BYTES + 60;
 
 /// Length of the commitment, which ends the header.
 const COMMITMENT_BYTES: usize = 32;
@@ -185,11 +188,22 @@ fn encapsulate(source: SocketAddr, destination: SocketAddr) -> Result<Vec<u8>, M
 fn decapsulate(packet: &[u8]) -> Result<(SocketAddr, SocketAddr), Malformed> {
     const FIELD: &str = "encapsulated headers";
     let sliced = SlicedPacket::from_ip(packet).map_err(|_| Malformed::Value(FIELD))?;
-    let (source, destination): (IpAddr, IpAddr) = match &sliced.net {
-        Some(NetSlice::Ipv4(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-        Some(NetSlice::Ipv6(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+    let (source, destination, len): (IpAddr, IpAddr, usize) = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let ip = ip.header();
+            (ip.source_addr().into(), ip.destination_addr().into(), usize::from(ip.total_len()))
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let ip = ip.header();
+            let len = IPV6_HEADER_BYTES + usize::from(ip.payload_length());
+            (ip.source_addr().into(), ip.destination_addr().into(), len)
+        }
         _ => return Err(Malformed::Value(FIELD)),
     };
+    // The slices end where the IP header says; bytes behind it would travel unseen.
+    if len != packet.len() {
+        return Err(Malformed::Value(FIELD));
+    }
     let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else {
         return Err(Malformed::Value(FIELD));
     };

@@ -1,5 +1,7 @@
 use super::*;
+use crate::stripe::{BlockHeader, BlockKind, Payload};
 use proptest::prelude::*;
+use serde_json::Value;
 
 fn header() -> OpenHeader {
     let client = Principal { network: 1, denomination: 0, serial: 1042 };
@@ -42,6 +44,23 @@ fn the_encapsulated_headers_are_those_of_a_syn() {
     assert_eq!(packet[9], 6, "TCP");
     assert_eq!(&packet[16..20], &[192, 0, 2, 7]);
     assert_eq!(packet[20 + 13], 0x02, "SYN");
+}
+
+#[test]
+fn bytes_behind_the_encapsulated_headers_are_refused() {
+    let v6 = OpenHeader {
+        source: "[::1]:40000".parse().unwrap(),
+        destination: "[2001:db8::7]:53".parse().unwrap(),
+        ..header()
+    };
+    for h in [header(), v6] {
+        let mut bytes = h.encode().unwrap();
+        let at = 2 + 1 + 7 + 7 + 16 + 32 + 17 + 1;
+        let len = usize::from(bytes[at]);
+        bytes[at] += 1;
+        bytes.insert(at + 1 + len, 0);
+        assert_eq!(OpenHeader::decode(&bytes), Err(Malformed::Value("encapsulated headers")));
+    }
 }
 
 #[test]
@@ -113,5 +132,101 @@ proptest! {
                 prop_assert!(h != original || h.encode().unwrap() != bytes);
             }
         }
+    }
+}
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../../../vectors/open.json")).unwrap()
+}
+
+fn hex(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap();
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    hex(value).try_into().unwrap()
+}
+
+fn parameters(value: &Value) -> Parameters {
+    let n = |i: usize| value[i].as_u64().unwrap();
+    Parameters { max_data: n(0), max_stream_data: n(1), max_streams: n(2) as u32, idle_ms: n(3) as u32 }
+}
+
+fn optional<const N: usize>(value: &Value) -> Option<Box<[u8; N]>> {
+    value.as_str().map(|_| Box::new(array(value)))
+}
+
+#[test]
+fn known_answers_of_headers() {
+    let principal = |v: &Value| Principal {
+        network: v[0].as_u64().unwrap() as u16,
+        denomination: v[1].as_i64().unwrap() as i8,
+        serial: v[2].as_u64().unwrap() as u32,
+    };
+    let vectors = vectors();
+    let list = vectors["header"].as_array().unwrap();
+    assert_eq!(list.len(), 4);
+    for v in list {
+        let header = OpenHeader {
+            client: principal(&v["client"]),
+            server: principal(&v["server"]),
+            connection: ConnectionId(array(&v["connection"])),
+            nonce: array(&v["nonce"]),
+            encryption_key: v["encryption_key"].as_str().map(|_| KeyId(array(&v["encryption_key"]))),
+            ml_kem: [MlKem::Off, MlKem::On, MlKem::Require][v["ml_kem"].as_u64().unwrap() as usize],
+            source: v["source"].as_str().unwrap().parse().unwrap(),
+            destination: v["destination"].as_str().unwrap().parse().unwrap(),
+            relay_set: array(&v["relay_set"]),
+            root: array(&v["root"]),
+            commitment: array(&v["commitment"]),
+        };
+        assert_eq!(header.encode(), Ok(hex(&v["bytes"])));
+        assert_eq!(OpenHeader::decode(&hex(&v["bytes"])), Ok(header));
+    }
+}
+
+#[test]
+fn known_answers_of_hellos() {
+    let vectors = vectors();
+    for v in vectors["hello"].as_array().unwrap() {
+        let hello = Hello { parameters: parameters(&v["parameters"]), kem_key: optional(&v["kem_key"]) };
+        let (content, block) = (hex(&v["content"]), hex(&v["block"]));
+        assert_eq!(hello.encode(), content);
+        assert_eq!(Hello::decode(&content), Ok(hello));
+        let head = BlockHeader { kind: BlockKind::Hello, fin: false, offset: 0, len: content.len() as u32 };
+        assert_eq!([&head.encode()[..], &content].concat(), block);
+        let (decoded, _, data) = BlockHeader::decode(&block, block.len()).unwrap();
+        assert_eq!((decoded, &block[data]), (head, &content[..]));
+    }
+}
+
+#[test]
+fn known_answers_of_replies() {
+    let vectors = vectors();
+    let accepted = vectors["accepted"].as_array().unwrap().iter().map(|v| {
+        let kem_ciphertext = optional(&v["kem_ciphertext"]);
+        (Reply::Accepted { parameters: parameters(&v["parameters"]), kem_ciphertext }, hex(&v["bytes"]))
+    });
+    let refused = vectors["refused"].as_array().unwrap().iter().map(|v| {
+        let reason = Refusal::from_wire(v["reason"].as_u64().unwrap() as u8).unwrap();
+        (Reply::Refused(reason), hex(&v["bytes"]))
+    });
+    let all: Vec<_> = accepted.chain(refused).collect();
+    assert_eq!(all.len(), 3 + Refusal::ALL.len());
+    for (reply, bytes) in all {
+        assert_eq!(reply.encode(), bytes);
+        assert_eq!(Reply::decode(&bytes), Ok(reply));
+    }
+    for v in vectors["sealed_reply"].as_array().unwrap() {
+        let sealed = hex(&v["sealed"]);
+        let key = [ReplyKey::Reply, ReplyKey::Refuse][v["key"].as_u64().unwrap() as usize];
+        let reply = SealedReply { nonce: array(&v["nonce"]), key, sealed: &sealed };
+        let mut payload = hex(&v["payload"]);
+        assert_eq!(Payload::encode_reply(&reply), payload);
+        let Ok(Payload::Reply { reply: decoded, .. }) = Payload::decode(&mut payload) else {
+            panic!("refused")
+        };
+        assert_eq!((decoded.nonce, decoded.key, decoded.sealed), (reply.nonce, reply.key, reply.sealed));
     }
 }
