@@ -112,6 +112,15 @@ enum State {
     Closed,
 }
 
+/// What is mixed into a connection's keys besides the shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// An Encryption key of both principals.
+    pub encryption_key: bool,
+    /// An ML-KEM-768 secret, and with it forward secrecy.
+    pub ml_kem: bool,
+}
+
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -267,6 +276,16 @@ impl Connection {
     /// Why the connection ended.
     pub fn error(&self) -> Option<&ConnectionError> {
         self.error.as_ref()
+    }
+
+    /// What is mixed into the keys; settled once the connection is open.
+    pub fn security(&self) -> Security {
+        Security { encryption_key: self.stats.encryption_key, ml_kem: self.stats.ml_kem }
+    }
+
+    /// Whether something is to be said that [`transmit`](Self::transmit) would write.
+    pub fn wants_transmit(&self) -> bool {
+        self.speaker.has_due()
     }
 
     /// How many streams are open.

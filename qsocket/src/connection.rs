@@ -91,6 +91,7 @@ impl Conn {
 
     /// Drives the connection until it is closed.
     pub(crate) async fn drive(self: Arc<Self>, shared: Arc<Shared>) {
+        let mut retried = false;
         loop {
             let deadline = {
                 let mut sink = Sink { shared: &shared, dirty: PathSet::EMPTY };
@@ -108,10 +109,9 @@ impl Conn {
                 if closed {
                     break;
                 }
-                if done.blocked {
-                    shared.wants_room(&self);
-                }
-                if done.more { Some(now) } else { deadline }
+                // An outbox that drained before the wish was known is tried once more.
+                retried = done.blocked && !shared.wants_room() && !retried;
+                if done.more || retried { Some(now) } else { deadline }
             };
             match deadline {
                 Some(at) if at <= Instant::now() => tokio::task::yield_now().await,

@@ -65,6 +65,20 @@ pub(crate) struct Owner {
     _cancel: DropGuard,
 }
 
+impl Drop for Owner {
+    /// Tells the peers, as far as the sockets take it at once.
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut sink = Sink { shared: &self.shared, dirty: PathSet::EMPTY };
+        for conn in self.shared.connections() {
+            let mut state = conn.lock();
+            state.connection.close(now, 0, "the endpoint is gone");
+            state.connection.transmit(now, &mut sink);
+        }
+        sink.flush(now);
+    }
+}
+
 /// A principal with its hops to the 25 relays, over which any number of streams run.
 ///
 /// A cheap handle: clones share everything. The hops stay for as long as a handle, a stream or a listener of it
@@ -407,12 +421,11 @@ impl Shared {
         }
     }
 
-    pub(crate) fn wants_room(&self, conn: &Conn) {
+    /// A connection found no room in an outbox. True if one is still full, so that [`drained`](Self::drained)
+    /// will come.
+    pub(crate) fn wants_room(&self) -> bool {
         self.room_wanted.store(true, Ordering::Release);
-        // An outbox that drained in between would not have seen the flag.
-        if self.hops.iter().all(|hop| hop.room() > 0 || !hop.is_up()) && self.hops.iter().any(Hop::is_up) {
-            let _ = conn;
-        }
+        self.hops.iter().any(Hop::is_stuck)
     }
 
     pub(crate) fn confirmed(&self, handle: Handle) {

@@ -17,7 +17,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
@@ -66,6 +66,11 @@ impl Hop {
 
     pub(crate) fn is_up(&self) -> bool {
         self.sending().is_some()
+    }
+
+    /// Whether the socket takes no more for now.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.sending().as_ref().is_some_and(|s| s.stuck)
     }
 
     /// Why the hop was lost or could not be built, last time.
@@ -210,9 +215,11 @@ impl Principals for Own<'_> {
 }
 
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
-/// that a slow dialler holds up nobody.
-pub(crate) async fn answer(shared: Arc<Shared>, path: PathId, socket: TcpStream) {
-    match respond(&shared, path, socket).await {
+/// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
+pub(crate) async fn answer(shared: Arc<Shared>, path: PathId, socket: TcpStream, place: OwnedSemaphorePermit) {
+    let ready = respond(&shared, path, socket).await;
+    drop(place);
+    match ready {
         Ok(hop) => {
             tracing::debug!(%path, "hop up");
             let error = run(&shared, path, hop).await;

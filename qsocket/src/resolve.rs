@@ -11,7 +11,7 @@ use std::pin::Pin;
 const MAX_NAME: usize = 253;
 
 /// Where a connection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// The server.
     pub server: Principal,

@@ -108,16 +108,18 @@ impl Connection {
         let Some(reply) = &self.reply else { return };
         for id in self.reply_due.iter() {
             let path = self.paths.get_mut(id);
-            if let Some(route) = path.route
-                && hops.room(id) > 0
-            {
-                let offset = path.flow.on_sent(now, reply.payload.len());
-                let bytes = &reply.payload;
+            let bytes = &reply.payload;
+            if let Some(route) = path.route {
+                if hops.room(id) < bytes.len() + DATA_OVERHEAD {
+                    done.blocked = true;
+                    continue;
+                }
+                let offset = path.flow.on_sent(now, bytes.len());
                 hops.outbox(id, |out| out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes)));
                 done.progress = true;
             }
+            self.reply_due.remove(id);
         }
-        self.reply_due = PathSet::EMPTY;
     }
 
     /// Says PHASE_DONE when nothing of the phase before is unacknowledged, and moves on when it is time.
@@ -140,15 +142,17 @@ impl Connection {
                 return;
             }
             let (open_to_all, mut width) = (self.control_paths(hops), None);
-            let names_its_paths = matches!(self.speaker.next_width(), Some(Width::Only(_) | Width::All));
+            let names_one_path = matches!(self.speaker.next_width(), Some(Width::Only(_)));
+            let names_its_paths = names_one_path || self.speaker.next_width() == Some(Width::All);
             if open_to_all.is_empty() && !names_its_paths {
                 done.blocked = true;
                 self.control_blocked = true;
                 return;
             }
             let mut plain = Vec::with_capacity(512);
-            // An ACK rides along with whatever is said; alone it goes only when it is due.
-            if self.ack_at.is_some() {
+            // An ACK rides along with whatever is said, but for what names its one path; alone it goes only when it
+            // is due.
+            if self.ack_at.is_some() && !names_one_path {
                 width = Some(if self.ack_wide { Width::Wide } else { Width::Narrow });
                 let ack = self.build_ack();
                 ControlFrame::Ack(Box::new(ack)).encode(&mut plain);
@@ -192,7 +196,11 @@ impl Connection {
         for id in chosen.iter() {
             let path = self.paths.get_mut(id);
             let Some(route) = path.route else { continue };
-            let offset = path.flow.on_sent(now, len);
+            let offset = if topics.is_empty() {
+                path.flow.on_sent_unanswered(len)
+            } else {
+                path.flow.on_sent(now, len)
+            };
             let written = hops.outbox(id, |out| {
                 out.data(route, offset, len, |buf| {
                     let mut clear = [0; CONTROL_HEADER_BYTES];

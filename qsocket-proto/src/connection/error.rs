@@ -31,7 +31,7 @@ pub enum ConnectionError {
     #[error("nothing was heard from the peer for the idle limit")]
     Idle,
     /// The peer closed the connection.
-    #[error("closed by the peer with code {code}: {reason}")]
+    #[error("closed by the peer with code {code}: {reason:?}")]
     ClosedByPeer {
         /// 0 for a planned end.
         code: u32,

@@ -86,6 +86,9 @@ impl Connection {
         tag: [u8; TAG_BYTES],
     ) {
         self.ack_within(now, COUNTER_DELAY);
+        if self.recv_keys.as_ref().is_none_or(|keys| keys.is_over(header.phase)) {
+            return;
+        }
         if !self.wants(&header) {
             // A stripe of a block that is complete: its sender may have missed the ACK.
             self.acknowledge_again(now, &header);
@@ -294,7 +297,7 @@ impl Connection {
         let Some(keys) = &mut self.recv_keys else { return };
         // A copy is opened too when it can tell something about its path.
         let known = self.heard.is_known(header.number);
-        if known && self.paths.get(id).joined == Joined::Live {
+        if keys.is_over(header.phase) || known && self.paths.get(id).joined == Joined::Live {
             return;
         }
         if keys.open_control(&header, ciphertext, &tag).is_err() {

@@ -68,7 +68,8 @@ impl SendKeys {
             seals: 0,
             previous_seals: 0,
             since: now,
-            control_number: 0,
+            // From 1 on: an ACK that heard nothing says 0.
+            control_number: 1,
         }
     }
 
@@ -186,6 +187,11 @@ impl RecvKeys {
         let aad = header.associated_data(self.connection, self.direction);
         let KeyAndIv { key, iv } = &self.phase(header.phase)?.control;
         key.open_in_place(iv.xor_number(header.number), &aad, ciphertext, tag)
+    }
+
+    /// Whether the sender has ended this phase: what arrives of it is late, not forged.
+    pub(crate) fn is_over(&self, phase: u32) -> bool {
+        phase < self.current.phase
     }
 
     /// The sender ended `phase`: nothing sealed in it will be sent again, and its keys are erased.

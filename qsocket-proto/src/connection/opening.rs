@@ -326,10 +326,11 @@ impl Connection {
             ReplyKey::Refuse => return,
         };
         let mut plain = reply.sealed.to_vec();
-        let Some((body, tag)) = plain.split_last_chunk_mut::<TAG_BYTES>() else { return };
-        let opened = key.key.open_in_place(key.iv.xor_number(0), &reply_aad(self.id), body, tag);
-        let decoded = opened.ok().and_then(|()| Reply::decode(body).ok());
-        let Some(decoded) = decoded else {
+        let opened = plain.split_last_chunk_mut::<TAG_BYTES>().and_then(|(body, tag)| {
+            key.key.open_in_place(key.iv.xor_number(0), &reply_aad(self.id), body, tag).ok()?;
+            Some((Reply::decode(body).ok()?, &*body))
+        });
+        let Some((decoded, body)) = opened else {
             self.paths.get_mut(path).failed(now);
             return;
         };

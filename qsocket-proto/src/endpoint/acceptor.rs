@@ -30,7 +30,7 @@ pub const PENDING_IDS: usize = 1024;
 /// Bytes that one hop may occupy with them.
 pub const PENDING_BYTES: usize = 4 << 20;
 
-/// Time from the tenth relay's announcement to the sixteenth's.
+/// Time from the tenth relay's announcement to the sixteenth's, and from a first announcement to the tenth.
 pub const QUORUM_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Connections of one client that it has not confirmed.
@@ -83,6 +83,7 @@ struct Pending {
     share: Secret<32>,
     proof: Proof,
     hello: Option<(StripeHeader, Vec<u8>, [u8; TAG_BYTES])>,
+    since: Instant,
     /// Counted from the first byte on, for the path counters of the connection to come.
     arrived: PathCounter,
 }
@@ -193,6 +194,7 @@ impl Acceptor {
             share: Secret::new(*offer.share),
             proof: *offer.proof,
             hello: None,
+            since: now,
             arrived: PathCounter::default(),
         };
         let hop = &mut self.hops[path.index()];
@@ -248,13 +250,26 @@ impl Acceptor {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.slots.values().map(|s| s.deadline).min()
+        let oldest = self.hops.iter().filter_map(|hop| hop.pending.get(hop.order.front()?));
+        let alone = oldest.map(|pending| pending.since + QUORUM_DEADLINE);
+        self.slots.values().map(|s| s.deadline).chain(alone).min()
     }
 
     pub(super) fn handle_timeout<H: Hops>(&mut self, now: Instant, hops: &mut H) {
         let dead: Vec<Key> = self.slots.iter().filter(|(_, s)| s.deadline <= now).map(|(k, _)| *k).collect();
         for key in dead {
             self.drop_slot(&key, hops);
+        }
+        // What fewer than ten relays announced does not stay longer either.
+        for (path, hop) in PathId::all().zip(&mut self.hops) {
+            while let Some(key) = hop.order.front().copied()
+                && hop.pending.get(&key).is_none_or(|p| p.since + QUORUM_DEADLINE <= now)
+            {
+                match hop.remove(&key) {
+                    Some(pending) => super::detach(hops, path, pending.route),
+                    None => _ = hop.order.pop_front(),
+                }
+            }
         }
     }
 

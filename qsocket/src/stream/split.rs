@@ -18,9 +18,9 @@ pub struct OwnedReadHalf {
 /// The writing half of a [`QSocketStream`]. Dropping it ends the direction cleanly, as with a TCP stream: the peer
 /// reads the end after the last byte.
 pub struct OwnedWriteHalf {
-    /// Taken by [`OwnedWriteHalf::reunite`], which must not end the direction.
-    inner: Option<Arc<Inner>>,
-    spare: Arc<Inner>,
+    inner: Arc<Inner>,
+    /// Not after [`OwnedWriteHalf::reunite`].
+    finish_on_drop: bool,
 }
 
 /// The two halves are not of one stream.
@@ -29,7 +29,7 @@ pub struct OwnedWriteHalf {
 pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
 
 pub(super) fn split(inner: Arc<Inner>) -> (OwnedReadHalf, OwnedWriteHalf) {
-    (OwnedReadHalf { inner: inner.clone() }, OwnedWriteHalf { inner: Some(inner.clone()), spare: inner })
+    (OwnedReadHalf { inner: inner.clone() }, OwnedWriteHalf { inner, finish_on_drop: true })
 }
 
 impl OwnedReadHalf {
@@ -38,10 +38,10 @@ impl OwnedReadHalf {
     /// # Errors
     /// [`ReuniteError`] gives them back if they are not of one stream.
     pub fn reunite(self, mut other: OwnedWriteHalf) -> Result<QSocketStream, ReuniteError> {
-        if !Arc::ptr_eq(&self.inner, &other.spare) {
+        if !Arc::ptr_eq(&self.inner, &other.inner) {
             return Err(ReuniteError(self, other));
         }
-        other.inner = None;
+        other.finish_on_drop = false;
         Ok(QSocketStream { inner: self.inner })
     }
 
@@ -81,7 +81,7 @@ impl OwnedWriteHalf {
     /// # Errors
     /// None; the result has tokio's form.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.spare.remote)
+        Ok(self.inner.remote)
     }
 
     /// The address of this side; see [`QSocketStream::local_addr`].
@@ -89,19 +89,19 @@ impl OwnedWriteHalf {
     /// # Errors
     /// None; the result has tokio's form.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.spare.local)
+        Ok(self.inner.local)
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.spare.peer
+        self.inner.peer
     }
 }
 
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {
-        if let Some(inner) = &self.inner {
-            inner.finish();
+        if self.finish_on_drop {
+            self.inner.finish();
         }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Debug for OwnedReadHalf {
 
 impl fmt::Debug for OwnedWriteHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.spare.describe("OwnedWriteHalf", f)
+        self.inner.describe("OwnedWriteHalf", f)
     }
 }
 
@@ -130,7 +130,7 @@ impl AsyncRead for OwnedReadHalf {
 
 impl AsyncWrite for OwnedWriteHalf {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.spare.poll_write(cx, std::iter::once(buf))
+        self.inner.poll_write(cx, std::iter::once(buf))
     }
 
     fn poll_write_vectored(
@@ -138,7 +138,7 @@ impl AsyncWrite for OwnedWriteHalf {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.spare.poll_write(cx, bufs.iter().map(|b| &**b))
+        self.inner.poll_write(cx, bufs.iter().map(|b| &**b))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,6 +150,6 @@ impl AsyncWrite for OwnedWriteHalf {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.spare.poll_shutdown(cx)
+        self.inner.poll_shutdown(cx)
     }
 }
