@@ -22,3 +22,6 @@ mod state;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
 pub use relay::{Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server, Stats};
+
+#[cfg(test)]
+mod tests;

@@ -511,12 +511,12 @@ impl Core {
             self.counters.dropped.fetch_add(bytes.into(), Ordering::Relaxed);
             self.send(hop, &Frame::Congested { route, bytes }, batch);
         }
-        for hop in batch.dirty.drain(..) {
-            hop.flush(now);
-        }
         let Batch { bytes, frames, .. } = batch;
         self.counters.bytes.fetch_add(std::mem::take(bytes), Ordering::Relaxed);
         self.counters.frames.fetch_add(std::mem::take(frames), Ordering::Relaxed);
+        for hop in batch.dirty.drain(..) {
+            hop.flush(now);
+        }
     }
 
     /// Registers where a server is reached.
