@@ -1,1 +1,27 @@
 //! A relay of the RAIDA on tokio.
+//!
+//! ```text
+//! socket -> Inbox -> Opener -> Router -> Egress of the other hop -> Sealer -> its socket
+//! ```
+//!
+//! [`Relay`] is one relay on real TCP sockets; [`LocalRaida`] is all 25 of them on loopback, for tests, examples
+//! and closed networks on one machine. Every decision is taken in `qsocket_proto::relay`; this crate moves bytes
+//! and time. Section numbers refer to `docs/protocol.md`.
+//!
+//! # Locks
+//! Short mutexes, none held across an `.await`, in this order: routing, then the egress of one hop. The routing lock
+//! is never held while a record is opened or sealed. A hop's own lock is, because its records are sealed where they
+//! wait.
+
+mod handshake;
+mod hop;
+mod local;
+mod relay;
+mod rng;
+mod state;
+
+pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
+pub use relay::{Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server, Stats};
+
+#[cfg(test)]
+mod tests;

@@ -291,6 +291,11 @@ impl Router {
         self.waiting_bytes
     }
 
+    /// How many routes there are, over all clients.
+    pub fn routes(&self) -> usize {
+        self.held.values().sum()
+    }
+
     /// How many routes a client holds.
     pub fn routes_of(&self, client: Principal) -> usize {
         self.held.get(&client).copied().unwrap_or(0)

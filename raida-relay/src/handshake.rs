@@ -1,0 +1,138 @@
+//! The hop handshake over a socket, in both directions.
+
+use crate::hop::now;
+use crate::rng::OsRng;
+use crate::state::{Core, Keys};
+use qsocket_proto::hop::{
+    Dial, Dialer, DialledBy, Established, HandshakeError, Inbox, Outbox, Principals, Responder,
+};
+use qsocket_proto::ids::{Principal, Role};
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// Why a TCP connection did not become a hop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("the socket failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("the peer closed the connection within the handshake")]
+    Closed,
+    #[error("the handshake took too long")]
+    TimedOut,
+    #[error("the relay holds no authenticity number of the server")]
+    NoKey,
+}
+
+/// A hop that is authenticated, with what arrived behind the handshake.
+pub(crate) struct Up {
+    pub(crate) stream: TcpStream,
+    pub(crate) established: Established,
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+}
+
+/// Answers a peer that dialled this relay.
+pub(crate) async fn respond(core: &Core, stream: TcpStream) -> Result<Up, Failed> {
+    let deadline = Instant::now() + core.limits.handshake;
+    timeout_at(deadline, async {
+        tune(&stream)?;
+        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
+        let mut responder = Responder::new(now(), core.path, DialledBy::Principal, core.limits.records);
+        loop {
+            receive(core, &stream, &mut inbox).await?;
+            let done = responder.handle(now(), &mut inbox, &mut outbox, &core.keys, &mut OsRng);
+            // A refusal leaves too.
+            send(core, &stream, &mut outbox).await?;
+            if let Some(established) = done? {
+                return Ok(Up { stream, established, inbox, outbox });
+            }
+        }
+    })
+    .await
+    .unwrap_or(Err(Failed::TimedOut))
+}
+
+/// Dials a server's port for this relay and shows who this relay is.
+pub(crate) async fn dial(core: &Core, server: Principal, address: SocketAddr) -> Result<Up, Failed> {
+    let deadline = Instant::now() + core.limits.handshake;
+    timeout_at(deadline, async {
+        let key = core.keys.imported_key(server, Role::Server).ok_or(Failed::NoKey)?;
+        let stream = TcpStream::connect(address).await?;
+        tune(&stream)?;
+        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
+        let dial = Dial {
+            principal: server,
+            role: Role::Server,
+            relay: core.path,
+            dialled_by: DialledBy::Relay,
+            limits: core.limits.records,
+        };
+        let mut dialer = Dialer::new(now(), dial, key, &mut OsRng, &mut outbox);
+        loop {
+            send(core, &stream, &mut outbox).await?;
+            receive(core, &stream, &mut inbox).await?;
+            if let Some(established) = dialer.handle(now(), &mut inbox, &mut outbox)? {
+                send(core, &stream, &mut outbox).await?;
+                return Ok(Up { stream, established, inbox, outbox });
+            }
+        }
+    })
+    .await
+    .unwrap_or(Err(Failed::TimedOut))
+}
+
+/// Unsent bytes that the kernel takes: enough to keep the wire busy. The rest waits where turns are taken.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    Ok(())
+}
+
+async fn receive(core: &Core, stream: &TcpStream, inbox: &mut Inbox) -> Result<(), Failed> {
+    loop {
+        stream.readable().await?;
+        core.thawed().await;
+        match stream.try_read(inbox.spare()) {
+            Ok(0) => return Err(Failed::Closed),
+            Ok(n) => {
+                inbox.advance(n);
+                return Ok(());
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+async fn send(core: &Core, stream: &TcpStream, outbox: &mut Outbox) -> Result<(), Failed> {
+    while !outbox.wire().is_empty() {
+        stream.writable().await?;
+        core.thawed().await;
+        match stream.try_write(outbox.wire()) {
+            Ok(0) => return Err(Failed::Closed),
+            Ok(n) => outbox.consume(n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the keys of the relay's table.
+impl Principals for Keys {
+    fn imported_key(
+        &self,
+        principal: Principal,
+        role: Role,
+    ) -> Option<qsocket_proto::crypto::schedule::hop::ImportedKey> {
+        self.import(principal, role)
+    }
+}

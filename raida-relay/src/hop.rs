@@ -1,0 +1,273 @@
+//! One hop after its handshake: its socket, what waits for it, and the task that serves it.
+
+use crate::state::{Batch, Core, lock};
+use qsocket_proto::frame::{CloseReason, Frame};
+use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
+use qsocket_proto::ids::RouteId;
+use qsocket_proto::relay::{Congestion, Egress, HopId};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+/// The clock of the runtime, so that tests with a paused clock hold for the protocol's timers too.
+pub(crate) fn now() -> Instant {
+    TokioInstant::now().into_std()
+}
+
+/// Why a hop ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the socket failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    #[error("closed by this side: {0:?}")]
+    Reason(CloseReason),
+}
+
+impl End {
+    /// What the peer is told, if it still listens.
+    fn reason(&self) -> Option<CloseReason> {
+        match self {
+            Self::Closed | Self::Io(_) => None,
+            Self::Record(_) => Some(CloseReason::Protocol),
+            Self::Reason(reason) => Some(*reason),
+        }
+    }
+}
+
+/// A hop as others see it: they queue frames and flush.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    pub(crate) id: HopId,
+    stream: TcpStream,
+    out: Mutex<Out>,
+    /// Tells the hop's task to look at the flags.
+    wake: Notify,
+    /// The socket took no more: the hop's task waits until it does, nobody else writes.
+    blocked: AtomicBool,
+    /// The hop's task ends.
+    closing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Out {
+    egress: Egress,
+    sealer: Sealer,
+    /// Since when the socket takes nothing.
+    stalled: Option<Instant>,
+    end: Option<End>,
+}
+
+impl Out {
+    /// Seals and writes until nothing waits (true) or the socket takes no more (false).
+    fn write(&mut self, now: Instant, stream: &TcpStream) -> Result<bool, End> {
+        loop {
+            self.egress.pump();
+            let outbox = self.egress.outbox();
+            self.sealer.seal(now, outbox)?;
+            if outbox.wire().is_empty() {
+                self.stalled = None;
+                return Ok(true);
+            }
+            match stream.try_write(outbox.wire()) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(n) => {
+                    outbox.consume(n);
+                    self.stalled = None;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.stalled.get_or_insert(now);
+                    return Ok(false);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Hop {
+    pub(crate) fn new(id: HopId, stream: TcpStream, egress: Egress, sealer: Sealer) -> Self {
+        Self {
+            id,
+            stream,
+            out: Mutex::new(Out { egress, sealer, stalled: None, end: None }),
+            wake: Notify::new(),
+            blocked: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues a control frame; call [`Hop::flush`] at the end of the batch.
+    pub(crate) fn control(&self, frame: &Frame<'_>) -> Result<(), Full> {
+        lock(&self.out).egress.control(frame)
+    }
+
+    /// Queues DATA or drops it; call [`Hop::flush`] at the end of the batch.
+    pub(crate) fn data(
+        &self,
+        now: Instant,
+        route: RouteId,
+        offset: u32,
+        payload: &[u8],
+        origin: (HopId, RouteId),
+    ) -> Option<Congestion> {
+        lock(&self.out).egress.data(now, route, offset, payload, origin)
+    }
+
+    /// Drops what waits for a route that the peer ended.
+    pub(crate) fn forget(&self, route: RouteId) {
+        lock(&self.out).egress.forget(route);
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        lock(&self.out).egress.queued_bytes()
+    }
+
+    /// Seals and writes what waits, unless the socket is known to be full.
+    pub(crate) fn flush(&self, now: Instant) {
+        if !self.blocked.load(Ordering::Acquire) {
+            self.write(now);
+        }
+    }
+
+    fn write(&self, now: Instant) {
+        let mut out = lock(&self.out);
+        match out.write(now, &self.stream) {
+            Ok(idle) => {
+                let was = self.blocked.swap(!idle, Ordering::AcqRel);
+                if !idle && !was {
+                    self.wake.notify_one();
+                }
+            }
+            Err(end) => {
+                drop(out);
+                self.end(end);
+            }
+        }
+    }
+
+    /// Has the hop's task tell the peer and end.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.end(End::Reason(reason));
+    }
+
+    fn end(&self, end: End) {
+        lock(&self.out).end.get_or_insert(end);
+        self.closing.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    fn ended(&self) -> Option<End> {
+        self.closing.load(Ordering::Acquire).then(|| lock(&self.out).end.take().unwrap_or(End::Closed))
+    }
+
+    /// Since when the peer takes nothing.
+    fn stalled(&self) -> Option<Instant> {
+        if self.blocked.load(Ordering::Acquire) { lock(&self.out).stalled } else { None }
+    }
+
+    /// Tries to tell the peer why; nothing waits for it.
+    fn farewell(&self, now: Instant, reason: CloseReason) {
+        let mut out = lock(&self.out);
+        if out.egress.control(&Frame::Close { reason }).is_ok() {
+            // The hop is over either way.
+            let _ = out.write(now, &self.stream);
+        }
+    }
+
+    /// Ends the TCP connection in both directions now, whoever still holds the hop.
+    pub(crate) fn shut_down(&self) {
+        // An error says that it has ended already.
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+    }
+}
+
+enum Event {
+    Look,
+    Read(io::Result<()>),
+    Write,
+    Timer,
+}
+
+/// Serves a hop until it ends. Reads whatever other hops do.
+pub(crate) async fn run(core: &Arc<Core>, hop: &Hop, mut opener: Opener, mut inbox: Inbox) -> End {
+    let stall_limit = core.limits.stalled;
+    let mut keepalive = Keepalive::new(now());
+    let mut batch = Batch::default();
+    let sleep = sleep_until(keepalive.poll_timeout().into());
+    tokio::pin!(sleep);
+    // Records may have come together with FINISH.
+    let mut fresh = true;
+    loop {
+        if let Some(end) = hop.ended() {
+            return finish(hop, end);
+        }
+        if fresh {
+            fresh = false;
+            if let Err(end) = core.forward(hop, &mut opener, &mut inbox, &mut keepalive, &mut batch) {
+                return finish(hop, end);
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+        let stalled = hop.stalled().map(|at| at + stall_limit);
+        if let Some(at) = stalled
+            && at < sleep.deadline().into_std()
+        {
+            sleep.as_mut().reset(at.into());
+        }
+        let event = tokio::select! {
+            () = hop.wake.notified() => Event::Look,
+            ready = hop.stream.readable() => Event::Read(ready),
+            _ = hop.stream.writable(), if hop.blocked.load(Ordering::Acquire) => Event::Write,
+            () = &mut sleep => Event::Timer,
+        };
+        core.thawed().await;
+        match event {
+            Event::Look => {}
+            Event::Read(ready) => match ready.and_then(|()| hop.stream.try_read(inbox.spare())) {
+                Ok(0) => return End::Closed,
+                Ok(n) => {
+                    inbox.advance(n);
+                    fresh = true;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return End::Io(e),
+            },
+            Event::Write => hop.write(now()),
+            Event::Timer => {
+                let now = now();
+                let beat = keepalive.handle_timeout(now);
+                if beat == Beat::Dead || hop.stalled().is_some_and(|at| now >= at + stall_limit) {
+                    return finish(hop, End::Reason(CloseReason::Unresponsive));
+                }
+                if let Beat::Ping(token) = beat {
+                    // A full outbox says that the peer does not read; the stall limit deals with that.
+                    let _ = hop.control(&Frame::Ping { token });
+                    hop.flush(now);
+                }
+                sleep.as_mut().reset(next_look(&keepalive, now, hop.stalled(), stall_limit).into());
+            }
+        }
+    }
+}
+
+fn next_look(keepalive: &Keepalive, now: Instant, stalled: Option<Instant>, limit: Duration) -> Instant {
+    let next = keepalive.poll_timeout();
+    stalled.map_or(next, |at| next.min(at + limit)).max(now)
+}
+
+fn finish(hop: &Hop, end: End) -> End {
+    if let Some(reason) = end.reason() {
+        hop.farewell(now(), reason);
+    }
+    end
+}

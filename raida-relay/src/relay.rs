@@ -1,0 +1,267 @@
+//! One relay: its configuration, its handle, its numbers.
+
+use crate::state::{Core, listen, read_header};
+use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
+use qsocket_proto::ids::{PathId, Principal};
+use qsocket_proto::raida_key::RelayTable;
+use qsocket_proto::relay::{
+    EgressLimits, MAX_HOPS_PER_ADDRESS, RegisterError, Registration, Router, RouterConfig,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// What waits sealed for one socket: less than the protocol's cap, because the kernel takes another 128 KiB unsent
+/// and control frames wait behind both.
+pub const OUTBOX: usize = 128 * 1024;
+
+/// How long a peer may take no byte at all before its hop is closed: as long as it may be silent.
+pub const STALLED_AFTER: Duration = Duration::from_secs(45);
+
+/// TCP connections that a relay accepts in all, below the open files that servers usually may have with room for
+/// the dialled ones. At most 4 MiB wait for each, but only connections that are authenticated have a queue.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// The bounds of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP connections that one address (IPv6: a /64) may hold; [`MAX_HOPS_PER_ADDRESS`].
+    pub hops_per_address: u32,
+    /// TCP connections accepted in all; [`MAX_CONNECTIONS`].
+    pub connections: usize,
+    /// Time from the TCP connection to the last byte of the handshake, at most the protocol's
+    /// [`HANDSHAKE_TIMEOUT`].
+    pub handshake: Duration,
+    /// [`STALLED_AFTER`].
+    pub stalled: Duration,
+    /// What waits for a route and for a hop.
+    pub egress: EgressLimits,
+    /// How long record keys are used.
+    pub records: HopLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hops_per_address: MAX_HOPS_PER_ADDRESS,
+            connections: MAX_CONNECTIONS,
+            handshake: HANDSHAKE_TIMEOUT,
+            stalled: STALLED_AFTER,
+            egress: EgressLimits { outbox: OUTBOX, ..EgressLimits::default() },
+            records: HopLimits::default(),
+        }
+    }
+}
+
+/// A server's address as one relay knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Who is reached.
+    pub principal: Principal,
+    /// The address that clients name.
+    pub service: SocketAddr,
+    /// Where this relay dials; `None` if the server dials the relay.
+    pub dial: Option<SocketAddr>,
+}
+
+/// Where a relay listens.
+#[derive(Debug)]
+pub enum Listen {
+    /// Bind this address; port 0 takes a free one.
+    Address(SocketAddr),
+    /// Take a socket that listens already. It is made non-blocking.
+    Listener(std::net::TcpListener),
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<std::net::TcpListener> for Listen {
+    fn from(listener: std::net::TcpListener) -> Self {
+        Self::Listener(listener)
+    }
+}
+
+/// What a relay is.
+///
+/// # Security
+/// `table` holds the relay's half of every RAIDA key. `Debug` does not show the numbers.
+#[derive(Debug)]
+pub struct RelayConfig {
+    /// Which of the 25.
+    pub path: PathId,
+    /// Of which RAIDA.
+    pub network: u16,
+    /// The authenticity numbers of all principals.
+    pub table: RelayTable,
+    /// The servers that are known from the start; more with [`Relay::register`].
+    pub servers: Vec<Server>,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Dial loopback and private addresses too: for tests and closed networks only.
+    pub dial_any_address: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// A snapshot of a relay's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Hops whose handshake is finished.
+    pub hops: usize,
+    /// Routes of all clients.
+    pub routes: usize,
+    /// Bytes that wait for sockets and for servers that are dialled.
+    pub queued_bytes: usize,
+    /// DATA payload bytes taken for forwarding.
+    pub forwarded_bytes: u64,
+    /// Frames taken for forwarding.
+    pub forwarded_frames: u64,
+    /// DATA payload bytes dropped and reported with CONGESTED.
+    pub dropped_bytes: u64,
+    /// Incoming TCP connections that did not become a hop, limits included.
+    pub refused_handshakes: u64,
+}
+
+impl std::ops::Add for Stats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hops: self.hops + other.hops,
+            routes: self.routes + other.routes,
+            queued_bytes: self.queued_bytes + other.queued_bytes,
+            forwarded_bytes: self.forwarded_bytes + other.forwarded_bytes,
+            forwarded_frames: self.forwarded_frames + other.forwarded_frames,
+            dropped_bytes: self.dropped_bytes + other.dropped_bytes,
+            refused_handshakes: self.refused_handshakes + other.refused_handshakes,
+        }
+    }
+}
+
+/// One running relay (`docs/protocol.md`, section 7).
+///
+/// Dropping it aborts its tasks and ends its connections; [`Relay::stop`] also waits until all of it is gone.
+#[derive(Debug)]
+pub struct Relay {
+    core: Arc<Core>,
+    address: SocketAddr,
+}
+
+impl Relay {
+    /// Starts a relay on the current tokio runtime, of any flavour.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or a server cannot be registered ([`io::ErrorKind::InvalidInput`], with the
+    /// [`RegisterError`] inside).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(config: RelayConfig) -> io::Result<Self> {
+        Self::spawn_on(config, &Handle::current())
+    }
+
+    /// Starts a relay whose tasks run on the runtime of `handle`, which needs its IO and time drivers.
+    ///
+    /// # Errors
+    /// As [`Relay::spawn`].
+    pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
+        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits } = config;
+        let table = Arc::new(RwLock::new(table));
+        let shape = Shape { path, network, dial_any_address, limits };
+        Self::spawn_shared(shape, table, &servers, listen, handle)
+    }
+
+    pub(crate) fn spawn_shared(
+        shape: Shape,
+        table: Arc<RwLock<RelayTable>>,
+        servers: &[Server],
+        at: Listen,
+        handle: &Handle,
+    ) -> io::Result<Self> {
+        let _runtime = handle.enter();
+        let listener = match at {
+            Listen::Address(address) => listen(address)?,
+            Listen::Listener(listener) => {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener)?
+            }
+        };
+        let Shape { path, network, dial_any_address, limits } = shape;
+        let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
+        let core = Core::new(path, limits, table, listener, handle.clone(), router);
+        let relay = Self { address: core.local_addr()?, core };
+        for server in servers {
+            relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        }
+        relay.core.start();
+        tracing::info!(relay = %path, address = %relay.address, "relay started");
+        Ok(relay)
+    }
+
+    /// Which of the 25 it is.
+    pub fn path(&self) -> PathId {
+        self.core.path
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Registers one more address of a server; the relay dials it at once if there is where.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: too many addresses, another network, or an address that this relay does not dial.
+    pub fn register(&self, server: Server) -> Result<(), RegisterError> {
+        let Server { principal, service, dial } = server;
+        self.core.register(principal, Registration { destination: service, dial })
+    }
+
+    /// Counters, consistent one by one and not with each other.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Stops reading, writing, accepting and all timers, and keeps every socket open: a relay that hangs.
+    pub fn freeze(&self) {
+        self.core.set_frozen(true);
+    }
+
+    /// Goes on after [`Relay::freeze`].
+    pub fn thaw(&self) {
+        self.core.set_frozen(false);
+    }
+
+    /// Aborts every task, closes every socket at once and waits until that is done; then the port refuses.
+    ///
+    /// # Cancel safety
+    /// Everything is aborted before the first await; cancelling only forgoes the wait.
+    pub async fn stop(self) {
+        if let Some(mut tasks) = self.core.close() {
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.core.close().is_some() {
+            tracing::debug!(relay = %self.core.path, "relay dropped");
+        }
+    }
+}
+
+/// What stays the same when a relay starts again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) path: PathId,
+    pub(crate) network: u16,
+    pub(crate) dial_any_address: bool,
+    pub(crate) limits: Limits,
+}

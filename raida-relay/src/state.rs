@@ -1,0 +1,547 @@
+//! What the tasks of one relay share.
+
+use crate::handshake::{self, Up};
+use crate::hop::{self, End, Hop, now};
+use crate::relay::{Limits, Stats};
+use crate::rng::OsRng;
+use qsocket_proto::codec::Malformed;
+use qsocket_proto::crypto::schedule::hop::ImportedKey;
+use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
+use qsocket_proto::hop::{Established, Inbox, Keepalive, Opener};
+use qsocket_proto::ids::{PathId, Principal, Role, RouteId};
+use qsocket_proto::open::OpenHeader;
+use qsocket_proto::raida_key::RelayTable;
+use qsocket_proto::relay::{
+    Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, Router, Verdict,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+/// How long the accept loop rests after an error that is not about one connection, such as too many open files.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// State behind a lock is consistent between calls, so a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The authenticity numbers that this relay knows.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) path: PathId,
+    pub(crate) table: Arc<RwLock<RelayTable>>,
+}
+
+impl Keys {
+    pub(crate) fn import(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&(principal, role)).map(|number| ImportedKey::new(number, principal, self.path, role))
+    }
+}
+
+/// Reads what a relay needs to know of a connection header.
+pub(crate) fn read_header(header: &[u8]) -> Result<OpenFacts, Malformed> {
+    let OpenHeader { client, server, connection, destination, root, .. } = OpenHeader::decode(header)?;
+    Ok(OpenFacts { client, server, connection, destination, root })
+}
+
+#[derive(Debug)]
+struct Routing {
+    router: Router,
+    /// What the timer task waits for.
+    armed: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: AtomicU64,
+    frames: AtomicU64,
+    dropped: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) path: PathId,
+    pub(crate) limits: Limits,
+    pub(crate) keys: Keys,
+    listener: TcpListener,
+    handle: Handle,
+    routing: Mutex<Routing>,
+    /// The routing's next timeout is earlier than what the timer task waits for.
+    timer: Notify,
+    admission: Mutex<Admission>,
+    connections: AtomicUsize,
+    hops: RwLock<BTreeMap<HopId, Arc<Hop>>>,
+    next_hop: AtomicU64,
+    /// `None` when the relay is stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
+    frozen: watch::Sender<bool>,
+    counters: Counters,
+}
+
+/// What one batch of records leaves to do.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Hops with something to write.
+    dirty: Vec<Arc<Hop>>,
+    congested: Vec<Congestion>,
+    /// The target of the last DATA frame: stripes of one connection come in rows.
+    last: Option<(RouteId, RouteId, Arc<Hop>)>,
+    bytes: u64,
+    frames: u64,
+}
+
+impl Batch {
+    fn touch(&mut self, hop: &Arc<Hop>) {
+        if !self.dirty.iter().any(|h| h.id == hop.id) {
+            self.dirty.push(Arc::clone(hop));
+        }
+    }
+}
+
+/// A place in [`Admission`], given back when dropped.
+struct Place {
+    core: Arc<Core>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.core.admission).leave(self.address);
+        self.core.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        path: PathId,
+        limits: Limits,
+        table: Arc<RwLock<RelayTable>>,
+        listener: TcpListener,
+        handle: Handle,
+        router: Router,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            limits,
+            keys: Keys { path, table },
+            listener,
+            handle,
+            routing: Mutex::new(Routing { router, armed: None }),
+            timer: Notify::new(),
+            admission: Mutex::new(Admission::new(limits.hops_per_address)),
+            connections: AtomicUsize::new(0),
+            hops: RwLock::default(),
+            next_hop: AtomicU64::new(0),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            frozen: watch::Sender::new(false),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Starts the tasks that every relay has.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.spawn(Arc::clone(self).accept());
+        self.spawn(Arc::clone(self).keep_time());
+    }
+
+    pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Runs a task until the relay stops; drops it if that has happened.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = &mut *lock(&self.tasks) {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn_on(task, &self.handle);
+        }
+    }
+
+    /// Aborts every task and ends every connection. The tasks are returned to be waited for.
+    pub(crate) fn close(&self) -> Option<JoinSet<()>> {
+        let mut tasks = lock(&self.tasks).take();
+        if let Some(tasks) = &mut tasks {
+            tasks.abort_all();
+        }
+        let hops = std::mem::take(&mut *self.hops.write().unwrap_or_else(PoisonError::into_inner));
+        for hop in hops.values() {
+            hop.shut_down();
+        }
+        // Where the system knows this, new connections are refused although the task still holds the listener.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        tasks
+    }
+
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Returns at once unless the relay is frozen.
+    pub(crate) async fn thawed(&self) {
+        if *self.frozen.borrow() {
+            // The sender lives in `self`.
+            let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        }
+    }
+
+    fn hop(&self, id: HopId) -> Option<Arc<Hop>> {
+        self.hops.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (hops, queued_bytes) = {
+            let hops = self.hops.read().unwrap_or_else(PoisonError::into_inner);
+            (hops.len(), hops.values().map(|hop| hop.queued_bytes()).sum::<usize>())
+        };
+        let (routes, waiting) = {
+            let routing = lock(&self.routing);
+            (routing.router.routes(), routing.router.waiting_bytes())
+        };
+        let Counters { bytes, frames, dropped, refused } = &self.counters;
+        Stats {
+            hops,
+            routes,
+            queued_bytes: queued_bytes + waiting,
+            forwarded_bytes: bytes.load(Ordering::Relaxed),
+            forwarded_frames: frames.load(Ordering::Relaxed),
+            dropped_bytes: dropped.load(Ordering::Relaxed),
+            refused_handshakes: refused.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn accept(self: Arc<Self>) {
+        loop {
+            let accepted = self.listener.accept().await;
+            self.thawed().await;
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+                    if !matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+                        warn!(relay = %self.path, error = %e, "accepting failed");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                    continue;
+                }
+            };
+            let Some(place) = self.admit(peer.ip()) else { continue };
+            let core = Arc::clone(&self);
+            self.spawn(async move {
+                match handshake::respond(&core, stream).await {
+                    Ok(up) => core.serve(up).await,
+                    Err(e) => {
+                        core.counters.refused.fetch_add(1, Ordering::Relaxed);
+                        debug!(relay = %core.path, %peer, error = %e, "refused a hop");
+                    }
+                }
+                drop(place);
+            });
+        }
+    }
+
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        if self.connections.load(Ordering::Relaxed) >= self.limits.connections {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            debug!(relay = %self.path, "holds all the connections that it may");
+            return None;
+        }
+        if let Err(e) = lock(&self.admission).enter(address) {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            debug!(relay = %self.path, error = %e, "refused a connection");
+            return None;
+        }
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Place { core: Arc::clone(self), address })
+    }
+
+    async fn dial(self: Arc<Self>, server: Principal, address: SocketAddr) {
+        self.thawed().await;
+        match handshake::dial(&self, server, address).await {
+            Ok(up) => self.serve(up).await,
+            Err(e) => {
+                debug!(relay = %self.path, %server, %address, error = %e, "dialling a server failed");
+                let now = now();
+                self.route(now, &mut Batch::default(), |r| r.dial_failed(now, server, &mut OsRng));
+            }
+        }
+    }
+
+    /// Makes a hop known, serves it until it ends, and forgets it.
+    async fn serve(self: &Arc<Self>, up: Up) {
+        let Up { stream, established, inbox, outbox } = up;
+        let Established { principal, role, dialled_by, sealer, opener, .. } = established;
+        let info = HopInfo { principal, role, dialled_by };
+        let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
+        let hop = Arc::new(Hop::new(id, stream, Egress::new(outbox, self.limits.egress), sealer));
+        self.hops.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&hop));
+        debug!(relay = %self.path, hop = id.0, %principal, ?role, "hop up");
+        let mut batch = Batch::default();
+        self.route(now(), &mut batch, |r| r.hop_up(id, info));
+        self.flush(now(), &mut batch);
+        let end = hop::run(self, &hop, opener, inbox).await;
+        debug!(relay = %self.path, hop = id.0, %principal, ?role, %end, "hop down");
+        self.hops.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let now = now();
+        self.route(now, &mut batch, |r| r.hop_down(now, id, &mut OsRng));
+        self.flush(now, &mut batch);
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let due = {
+                let mut routing = lock(&self.routing);
+                routing.armed = routing.router.poll_timeout();
+                routing.armed
+            };
+            let reached = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.timer.notified() => continue,
+                () = reached => {}
+            }
+            self.thawed().await;
+            let now = now();
+            let mut batch = Batch::default();
+            self.route(now, &mut batch, |r| r.handle_timeout(now));
+            self.flush(now, &mut batch);
+        }
+    }
+
+    /// Asks the router, and does what it wants done, under its lock: so frames of a route keep their order.
+    pub(crate) fn route<T>(
+        self: &Arc<Self>,
+        now: Instant,
+        batch: &mut Batch,
+        ask: impl FnOnce(&mut Router) -> T,
+    ) -> T {
+        let mut routing = lock(&self.routing);
+        let answer = ask(&mut routing.router);
+        while let Some(action) = routing.router.poll_action() {
+            self.act(&mut routing.router, action, now, batch);
+        }
+        let next = routing.router.poll_timeout();
+        if next.is_some_and(|at| routing.armed.is_none_or(|armed| at < armed)) {
+            routing.armed = next;
+            self.timer.notify_one();
+        }
+        answer
+    }
+
+    fn act(self: &Arc<Self>, router: &mut Router, action: Action, now: Instant, batch: &mut Batch) {
+        match action {
+            Action::Dial { server, address } => self.spawn(Arc::clone(self).dial(server, address)),
+            Action::Send { hop, frame } => self.send(hop, &frame, batch),
+            Action::Close { hop, reason } => {
+                if let Some(hop) = self.hop(hop) {
+                    hop.close(reason);
+                }
+            }
+            Action::Deliver { hop, route, mut frames } => {
+                let (Some(target), Some(origin)) = (self.hop(hop), router.lookup(hop, route)) else { return };
+                batch.touch(&target);
+                for frame in Frames::new(&mut frames) {
+                    // They were encoded by the router itself.
+                    let Ok(mut frame) = frame else { return };
+                    frame.set_route(route);
+                    if let Frame::Data { offset, payload, .. } = &frame {
+                        let congested = target.data(now, route, *offset, payload, origin);
+                        batch.congested.extend(congested);
+                        continue;
+                    }
+                    if target.control(&frame).is_err() {
+                        router.abandon(origin.0, origin.1);
+                        let refusal = Frame::RouteError { route: origin.1, reason: RouteError::Busy };
+                        self.send(origin.0, &refusal, batch);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues a control frame for a hop. One that finds no room is dropped (7.9): keepalives end hops, not this.
+    fn send(&self, hop: HopId, frame: &Frame<'_>, batch: &mut Batch) {
+        if let Some(hop) = self.hop(hop)
+            && hop.control(frame).is_ok()
+        {
+            batch.touch(&hop);
+        }
+    }
+
+    /// Opens and forwards all records at hand, then writes once to every hop that got something.
+    pub(crate) fn forward(
+        self: &Arc<Self>,
+        hop: &Hop,
+        opener: &mut Opener,
+        inbox: &mut Inbox,
+        keepalive: &mut Keepalive,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let now = now();
+        let done = self.forward_all(now, hop, opener, inbox, keepalive, batch);
+        batch.last = None;
+        self.flush(now, batch);
+        done
+    }
+
+    fn forward_all(
+        self: &Arc<Self>,
+        now: Instant,
+        hop: &Hop,
+        opener: &mut Opener,
+        inbox: &mut Inbox,
+        keepalive: &mut Keepalive,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        while let Some(frames) = opener.next_record(inbox)? {
+            keepalive.on_record(now);
+            for frame in frames {
+                let frame = frame.map_err(|_| End::Reason(CloseReason::Protocol))?;
+                match frame {
+                    Frame::Pong { token } => {
+                        keepalive.on_pong(now, token);
+                    }
+                    Frame::Close { .. } => return Err(End::Closed),
+                    Frame::Data { route, offset, payload } => {
+                        self.on_data(now, hop, route, offset, payload, batch)?;
+                    }
+                    frame => {
+                        batch.last = None;
+                        self.on_control(now, hop, frame, batch)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_data(
+        self: &Arc<Self>,
+        now: Instant,
+        hop: &Hop,
+        route: RouteId,
+        offset: u32,
+        payload: &mut [u8],
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        if batch.last.as_ref().is_none_or(|(from, ..)| *from != route) {
+            batch.last = None;
+            let found = lock(&self.routing).router.lookup(hop.id, route);
+            let Some((id, to)) = found else {
+                return self.on_control(now, hop, Frame::Data { route, offset, payload }, batch);
+            };
+            let Some(target) = self.hop(id) else { return Ok(()) };
+            batch.touch(&target);
+            batch.last = Some((route, to, target));
+        }
+        let Some((_, to, target)) = &batch.last else { return Ok(()) };
+        let congested = target.data(now, *to, offset, payload, (hop.id, route));
+        batch.frames += 1;
+        batch.bytes += payload.len() as u64;
+        batch.congested.extend(congested);
+        Ok(())
+    }
+
+    /// Has the router decide about a frame that is not DATA of a route that stands.
+    fn on_control(
+        self: &Arc<Self>,
+        now: Instant,
+        hop: &Hop,
+        mut frame: Frame<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        if let Frame::Detach { route } | Frame::RouteError { route, .. } = frame {
+            hop.forget(route);
+        }
+        match self.route(now, batch, |r| r.handle_frame(now, hop.id, &frame)) {
+            Verdict::Done => Ok(()),
+            Verdict::Close(reason) => Err(End::Reason(reason)),
+            Verdict::Reply(reply) => {
+                if let Frame::Congested { bytes, .. } = reply {
+                    self.counters.dropped.fetch_add(bytes.into(), Ordering::Relaxed);
+                }
+                self.reply(hop, &reply, batch)
+            }
+            Verdict::Forward { hop: id, route: to } => {
+                let Some(target) = self.hop(id) else { return Ok(()) };
+                let from = frame.route().unwrap_or(to);
+                frame.set_route(to);
+                if let Frame::Data { offset, payload, .. } = &frame {
+                    batch.congested.extend(target.data(now, to, *offset, payload, (hop.id, from)));
+                } else if target.control(&frame).is_err() {
+                    if matches!(frame, Frame::Open { .. } | Frame::Attach { .. }) {
+                        self.route(now, batch, |r| r.abandon(hop.id, from));
+                        let refusal = Frame::RouteError { route: from, reason: RouteError::Busy };
+                        return self.reply(hop, &refusal, batch);
+                    }
+                    return Ok(());
+                }
+                batch.frames += 1;
+                batch.touch(&target);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers on the hop that asked. A peer that asks and does not read its answers loses its own hop.
+    fn reply(&self, hop: &Hop, frame: &Frame<'_>, batch: &mut Batch) -> Result<(), End> {
+        hop.control(frame).map_err(|_| End::Reason(CloseReason::Unresponsive))?;
+        if let Some(hop) = self.hop(hop.id) {
+            batch.touch(&hop);
+        }
+        Ok(())
+    }
+
+    /// Tells senders of dropped frames, and writes to every hop of the batch.
+    pub(crate) fn flush(&self, now: Instant, batch: &mut Batch) {
+        for Congestion { hop, route, bytes } in std::mem::take(&mut batch.congested) {
+            self.counters.dropped.fetch_add(bytes.into(), Ordering::Relaxed);
+            self.send(hop, &Frame::Congested { route, bytes }, batch);
+        }
+        let Batch { bytes, frames, .. } = batch;
+        self.counters.bytes.fetch_add(std::mem::take(bytes), Ordering::Relaxed);
+        self.counters.frames.fetch_add(std::mem::take(frames), Ordering::Relaxed);
+        for hop in batch.dirty.drain(..) {
+            hop.flush(now);
+        }
+    }
+
+    /// Registers where a server is reached.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        server: Principal,
+        registration: qsocket_proto::relay::Registration,
+    ) -> Result<(), qsocket_proto::relay::RegisterError> {
+        let now = now();
+        let mut batch = Batch::default();
+        let done = self.route(now, &mut batch, |r| r.register(now, server, registration));
+        self.flush(now, &mut batch);
+        done
+    }
+}
+
+/// Makes the listening socket of a relay; its port can be bound again at once after a stop.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    /// Connections that wait to be accepted.
+    const BACKLOG: u32 = 1024;
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
