@@ -203,6 +203,9 @@ pub struct Connection {
     parking: Parking,
     /// Streams of which the next ACK speaks.
     ack_streams: BTreeSet<StreamId>,
+    /// Streams that are forgotten and whose last blocks are to be acknowledged: every block below the number.
+    /// At most as many as one ACK names; a peer that misses one asks again.
+    ack_gone: BTreeMap<StreamId, u64>,
     /// Blocks and bytes that arrived since the last ACK.
     ack_blocks: u32,
     ack_bytes: usize,
@@ -679,6 +682,10 @@ impl Connection {
         let received = stream.recv.is_finished() || stream.recv.is_stopped();
         if !(stream.released && stream.send.is_finished() && received) {
             return;
+        }
+        if self.ack_streams.remove(&id) {
+            let next = stream.recv.ack(id).next;
+            self.acknowledge_gone(id, next);
         }
         self.streams.remove(&id);
         self.sending.remove(&id);

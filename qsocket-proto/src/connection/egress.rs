@@ -8,7 +8,7 @@ use super::paths::{Joined, Path, Paths};
 use super::send::SentBlock;
 use super::stats::Stats;
 use super::{Connection, Hops, MAX_ACK_DELAY, Side, State};
-use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS, PathCount};
+use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS, PathCount, StreamAck};
 use crate::frame::{DATA_OVERHEAD, Frame};
 use crate::grid::{self, ParitySet, StripeId, StripeSet, is_complete, placement};
 use crate::ids::{PathId, PathSet, RELAYS, SIXTEEN, StreamId};
@@ -238,6 +238,9 @@ impl Connection {
             }
         }
         (ack.control, ack.control_before) = self.heard.ack();
+        for (stream, next) in std::mem::take(&mut self.ack_gone) {
+            ack.streams.push(StreamAck { stream, next, ranges: Vec::new() });
+        }
         for id in std::mem::take(&mut self.ack_streams) {
             if ack.streams.len() == MAX_ACK_STREAMS {
                 self.ack_streams.insert(id);

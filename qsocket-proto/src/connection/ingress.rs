@@ -5,7 +5,7 @@ use super::parking::Parked;
 use super::paths::Joined;
 use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
-use crate::control::{Ack, ControlFrame};
+use crate::control::{Ack, ControlFrame, MAX_ACK_STREAMS};
 use crate::grid::{Plan, StripeSet, is_complete};
 use crate::ids::{PathId, StreamId};
 use crate::open::Refusal;
@@ -130,11 +130,31 @@ impl Connection {
     }
 
     fn acknowledge_again(&mut self, now: Instant, header: &StripeHeader) {
-        if let Some(stream) = self.streams.get(&header.stream)
-            && !stream.recv.wants(header.block)
-            && self.ack_streams.insert(header.stream)
-        {
+        let again = match self.streams.get(&header.stream) {
+            Some(stream) => !stream.recv.wants(header.block) && self.ack_streams.insert(header.stream),
+            // Nothing is left of the stream, so nothing of it is missing.
+            None => self.is_over(header.stream) && self.acknowledge_gone(header.stream, header.block + 1),
+        };
+        if again {
             self.ack_within(now, COUNTER_DELAY);
+        }
+    }
+
+    /// Whether this stream was open once and is forgotten.
+    fn is_over(&self, id: StreamId) -> bool {
+        let next = if self.is_local(id) { self.next_local } else { self.next_peer };
+        id != StreamId::HELLO && id.0 < next && !self.streams.contains_key(&id)
+    }
+
+    /// Notes for the next ACK that a stream that is gone has every block below `next`. True if that is news.
+    pub(super) fn acknowledge_gone(&mut self, id: StreamId, next: u64) -> bool {
+        match self.ack_gone.get_mut(&id) {
+            Some(noted) if *noted >= next => false,
+            Some(noted) => {
+                *noted = next;
+                true
+            }
+            None => self.ack_gone.len() < MAX_ACK_STREAMS && self.ack_gone.insert(id, next).is_none(),
         }
     }
 

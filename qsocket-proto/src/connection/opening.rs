@@ -271,6 +271,7 @@ impl Connection {
             },
             parking: Parking::default(),
             ack_streams: BTreeSet::new(),
+            ack_gone: BTreeMap::new(),
             ack_blocks: 0,
             ack_bytes: 0,
             ack_at: None,

@@ -261,6 +261,32 @@ fn a_close_before_the_fin_is_an_error_for_every_unfinished_stream() {
 }
 
 #[test]
+fn the_end_of_a_stream_is_acknowledged_though_its_reader_let_go_of_it_at_once() {
+    let mut pair = Pair::new(442);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    pair.client(client).write(stream, b"ask").unwrap();
+    pair.client(client).finish(stream).unwrap();
+    pair.run_until(|p| p.client(client).is_finished(stream));
+    let (server, id, _) = pair.accepted().unwrap();
+    pair.server(server).write(id, b"reply").unwrap();
+    pair.server(server).finish(id).unwrap();
+    // The reply arrives; its acknowledgement does not, and the reader is gone before the server asks again.
+    pair.run_for(Duration::from_millis(5));
+    pair.cut(PathSet::ALL);
+    pair.run_for(Duration::from_millis(6));
+    let mut buf = [0; 16];
+    assert_eq!(pair.client(client).read(stream, &mut buf), Ok(Some(5)));
+    assert_eq!(pair.client(client).read(stream, &mut buf), Ok(Some(0)));
+    pair.client(client).release(stream);
+    assert_eq!(pair.client(client).stream_count(), 0);
+    pair.run_for(Duration::from_secs(1));
+    pair.restore(PathSet::ALL);
+    pair.run_for(Duration::from_secs(5));
+    assert!(pair.server(server).is_finished(id));
+}
+
+#[test]
 fn many_streams_share_a_connection_and_leave_nothing_behind() {
     let mut pair = Pair::new(450);
     let client = pair.open();
