@@ -5,6 +5,8 @@
 
 mod behavior;
 mod data;
+mod network;
 mod transport;
 
 behavior::behavior_suite!(tcp, crate::transport::Tcp);
+behavior::behavior_suite!(qsocket, crate::network::QSocket);
