@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
+/// Far more than the sockets on the way hold.
+const MOST_ROUNDS: u32 = 10_000;
+
 const SERVICE: &str = "192.0.2.7:53";
 
 fn path() -> PathId {
@@ -179,7 +182,7 @@ async fn a_server_that_does_not_read_costs_only_its_own_routes() {
 
     let payload = [5; 16 * 1024];
     let (mut congested, mut after) = (0, 0);
-    for round in 0..10_000 {
+    for round in 0..MOST_ROUNDS {
         peer.data(1, round, &payload).await;
         peer.data(2, round, &payload).await;
         assert_eq!(well.recv().await, Got::Data(1, round, payload.to_vec()), "all of it, in order");
@@ -211,11 +214,11 @@ async fn a_server_that_reads_nothing_for_too_long_is_dropped() {
     let mut peer = Peer::dial(relay.local_addr(), path(), &c).await.unwrap();
     peer.open_route(1, path(), c.principal(), s.principal(), service()).await;
     assert!(matches!(stuck.recv().await, Got::Open(..)));
-    loop {
+    let mut rounds = 0;
+    while !matches!(peer.arrived(), Some(Got::Congested(1, _))) {
         peer.data(1, 0, &[5; 16 * 1024]).await;
-        if matches!(peer.arrived(), Some(Got::Congested(1, _))) {
-            break;
-        }
+        rounds += 1;
+        assert!(rounds < MOST_ROUNDS, "nothing is reported as dropped");
     }
     loop {
         match peer.recv().await {
@@ -410,7 +413,10 @@ async fn a_full_hop_drops_and_reports_but_never_closes() {
         assert!(matches!(to.recv().await, Got::Open(..)));
     }
     let mut congested = [false; 5];
+    let mut rounds = 0;
     while congested[1..].contains(&false) {
+        rounds += 1;
+        assert!(rounds < MOST_ROUNDS, "not every route is reported: {congested:?}");
         for route in 1..=4 {
             peer.data(route, 0, &[1; 8 * 1024]).await;
         }
