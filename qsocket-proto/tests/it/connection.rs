@@ -205,7 +205,8 @@ fn a_restarted_server_is_a_reset_and_refuses_what_relays_replay() {
             sent += net.call(&relay, RelayNode::replay);
         }
         assert!(sent > 100, "seed {seed}: {sent} frames");
-        let opened = || server.node.borrow().connections.values().map(|live| live.established).collect::<Vec<_>>();
+        let opened =
+            || server.node.borrow().connections.values().map(|live| live.established).collect::<Vec<_>>();
         net.run_for(Duration::from_millis(100));
         assert_eq!(opened(), [None], "seed {seed}: it gets a reply that nobody can answer");
         net.run_for(Duration::from_secs(11));
@@ -293,10 +294,8 @@ fn clients_and_servers_on_the_same_relays_never_meet() {
     for client in &clients {
         for server in [SERVER_A, SERVER_B] {
             let key = u64::from(server) << 8 | open.len() as u64;
-            let jobs = vec![
-                Job::echo(key, BYTES),
-                Job { kind: Kind::Sink, ..Job::echo(key + 64, BYTES / 2) },
-            ];
+            let jobs =
+                vec![Job::echo(key, BYTES), Job { kind: Kind::Sink, ..Job::echo(key + 64, BYTES / 2) }];
             open.push((client, net.connect(client, server, jobs)));
         }
     }
@@ -306,7 +305,8 @@ fn clients_and_servers_on_the_same_relays_never_meet() {
     for server in &servers {
         net.run_until(LONG, "the server's end", |_| server.all_done());
         let node = server.node.borrow();
-        let mut from: Vec<_> = node.connections.values().map(|live| live.connection.client().serial).collect();
+        let mut from: Vec<_> =
+            node.connections.values().map(|live| live.connection.client().serial).collect();
         from.sort_unstable();
         assert_eq!(from, [1, 2]);
         assert_eq!((node.taken(1), node.taken(2)), (BYTES + BYTES / 2, BYTES + BYTES / 2));

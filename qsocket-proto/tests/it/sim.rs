@@ -403,7 +403,9 @@ impl World {
             return;
         }
         match event {
-            Event::Connected(_, at, dialled) if open => self.with(node, |n, io| n.connected(io, end, at, dialled)),
+            Event::Connected(_, at, dialled) if open => {
+                self.with(node, |n, io| n.connected(io, end, at, dialled))
+            }
             Event::Ready(_) if open => self.with(node, |n, io| n.ready(io, end)),
             Event::Closed(_) => self.with(node, |n, io| n.closed(io, end)),
             _ => {}

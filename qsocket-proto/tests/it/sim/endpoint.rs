@@ -378,7 +378,9 @@ impl EndpointNode {
             self.turn += 1;
             let first = self.turn % self.connections.len().max(1);
             let handles: Vec<_> = self.connections.keys().copied().collect();
-            for handle in handles[first.min(handles.len())..].iter().chain(&handles[..first.min(handles.len())]) {
+            for handle in
+                handles[first.min(handles.len())..].iter().chain(&handles[..first.min(handles.len())])
+            {
                 let Some(live) = self.connections.get_mut(handle).filter(|live| !live.forgotten) else {
                     continue;
                 };
