@@ -125,6 +125,7 @@ impl PathFlow {
             return offset;
         }
         self.sent += bytes as u64;
+        self.awaited = self.sent;
         self.waiting_since.get_or_insert(now);
         let last = self.markers.back().map_or(0, |m| m.0);
         if self.markers.len() < MARKERS && (self.markers.is_empty() || self.sent - last >= self.window / 4) {

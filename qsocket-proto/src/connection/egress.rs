@@ -260,6 +260,11 @@ impl Connection {
 
     /// Sends stripes that frozen blocks still owe their receiver.
     fn send_due<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        let owes = |c: &Self, id| c.streams.get(id).is_some_and(|s: &super::Stream| s.send.owes());
+        if !self.sending.iter().any(|id| owes(self, id)) {
+            return;
+        }
+        let trusted = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy).trusted;
         let Some(keys) = &mut self.send_keys else { return };
         let mut exhausted = false;
         for id in &self.sending {
@@ -272,6 +277,7 @@ impl Connection {
                     paths: &mut self.paths,
                     stats: &mut self.stats,
                     scratch: &mut self.parity,
+                    trusted,
                 };
                 let owed = block.due.len();
                 match writer.send_due(*id, block) {
@@ -331,6 +337,7 @@ impl Connection {
                 paths: &mut self.paths,
                 stats: &mut self.stats,
                 scratch: &mut self.parity,
+                trusted: policy.trusted,
             };
             let sent = writer.send_first(id, block, &policy);
             self.flow.sent += stream.send.offset() - before;
@@ -466,6 +473,8 @@ struct Writer<'a, H> {
     paths: &'a mut Paths,
     stats: &'a mut Stats,
     scratch: &'a mut Vec<u8>,
+    /// See [`Policy`].
+    trusted: PathSet,
 }
 
 impl<H: Hops> Writer<'_, H> {
@@ -492,7 +501,7 @@ impl<H: Hops> Writer<'_, H> {
                 continue;
             }
             self.send(id, block, stripe, path, true)?;
-            if policy.trusted.contains(path) {
+            if self.trusted.contains(path) {
                 sure.insert(stripe);
             }
         }
@@ -524,7 +533,8 @@ impl<H: Hops> Writer<'_, H> {
             }
             let p = self.paths.get(path);
             let load = block.sent.iter().filter(|s| s.path == path).count();
-            let rank = (tried == Some(path), p.suspect, load, p.flow.queued_time(), path != home);
+            let doubt = p.suspect || !self.trusted.contains(path);
+            let rank = (tried == Some(path), doubt, load, p.flow.queued_time(), path != home);
             if best.as_ref().is_none_or(|(r, _)| rank < *r) {
                 best = Some((rank, path));
             }

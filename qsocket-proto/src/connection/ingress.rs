@@ -107,6 +107,10 @@ impl Connection {
             self.parking.park(parked, &mut self.paths);
         }
         self.try_complete(now, header.stream, header.block, false);
+        // While a block is missing, every report says what is missing: its sender may wait for nothing else.
+        if self.streams.get(&header.stream).is_some_and(|s| s.recv.has_gap()) {
+            self.ack_streams.insert(header.stream);
+        }
     }
 
     /// Whether a stripe can still be of use: decided before it is opened or stored.
@@ -466,6 +470,9 @@ impl Connection {
             self.wake_writer(said.stream);
             self.collect(said.stream);
         }
+        let median = self.paths.median_rtt();
+        // Blocks that waited for slow paths make the measured time long: twice the median path is enough for others.
+        let usual = self.rtt.timeout(0, MAX_ACK_DELAY).min(median * 2 + COUNTER_DELAY);
         for partial in &ack.partial {
             let Some(stream) = self.streams.get_mut(&partial.stream) else { continue };
             let later_done = stream.send.is_overtaken(partial.block);
@@ -473,9 +480,11 @@ impl Connection {
             block.peer_has = block.peer_has.union(partial.have);
             if later_done {
                 let paths = &self.paths;
+                // What went out on a path that is not well is waited for only as long as a block usually takes.
                 let on_the_way = block.outstanding(|s| {
                     let path = paths.get(s.path);
-                    path.joined != Joined::No && !path.suspect && path.flow.acked() < s.end
+                    let late = now.saturating_duration_since(s.at) > usual && !path.flow.well(now, median);
+                    path.joined != Joined::No && !path.suspect && !late && path.flow.acked() < s.end
                 });
                 block.mend(on_the_way);
             }

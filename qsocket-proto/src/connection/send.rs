@@ -15,6 +15,7 @@ pub(crate) struct Sent {
     pub(crate) path: PathId,
     /// End of its frame in the path's byte count.
     pub(crate) end: u64,
+    pub(crate) at: Instant,
 }
 
 /// A block whose bytes, length, offset, FIN and padding are settled for good.
@@ -71,10 +72,10 @@ impl SentBlock {
         self.last_sent = Some(now);
         match self.sent.iter_mut().find(|s| s.stripe == stripe) {
             Some(s) => {
-                *s = Sent { stripe, path, end };
+                *s = Sent { stripe, path, end, at: now };
                 self.resent = true;
             }
-            None => self.sent.push(Sent { stripe, path, end }),
+            None => self.sent.push(Sent { stripe, path, end, at: now }),
         }
     }
 }

@@ -165,3 +165,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_path_that_answers_in_part_and_then_falls_silent_is_overdue() {
+    let start = Instant::now();
+    let mut flow = PathFlow::new();
+    flow.on_sent(start, 1000);
+    flow.on_sent(start, 1000);
+    let now = start + Duration::from_millis(20);
+    flow.on_ack(now, 1000, 1000);
+    assert!(flow.well(now, Duration::from_millis(20)));
+    assert!(flow.poll_timeout().is_some(), "the second thousand is awaited");
+    let later = now + Duration::from_secs(2);
+    assert!(!flow.well(later, Duration::from_millis(20)));
+    assert!(flow.on_timeout(later));
+}

@@ -3,13 +3,15 @@
 //! One seed gives one run. A link is an ordered pipe each way with a rate, a delay and bounded buffers: a reader that
 //! does not read stops its writer. Nodes see only bytes and time, as sockets would give them.
 
+pub mod endpoint;
 pub mod hop;
+pub mod net;
+pub mod program;
 pub mod relay;
-pub mod stripes;
 
 use qsocket_proto::hop::{Inbox, Outbox};
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -64,6 +66,8 @@ enum Event {
     /// The pipe out of this end may take the next chunk.
     Sent(End),
     Closed(End),
+    /// What a frozen node did not look at.
+    Ready(End),
     Timer(NodeId),
 }
 
@@ -102,6 +106,9 @@ pub struct Network {
     links: Vec<Link>,
     listeners: BTreeMap<SocketAddr, NodeId>,
     frozen: Vec<bool>,
+    /// What happened to frozen nodes, in order.
+    held: Vec<Vec<Event>>,
+    dead: Vec<bool>,
     /// Speed of links to a listener.
     speeds: BTreeMap<(NodeId, SocketAddr), Speed>,
     default_speed: Speed,
@@ -146,7 +153,7 @@ impl Io<'_> {
 
     /// Dials a listener. [`Node::connected`] or [`Node::closed`] follows after a round trip.
     pub fn dial(&mut self, to: SocketAddr) -> End {
-        let target = self.net.listeners.get(&to).copied();
+        let target = self.net.listeners.get(&to).copied().filter(|node| !self.net.dead[*node]);
         let speed = self.net.speeds.get(&(self.node, to)).copied().unwrap_or(self.net.default_speed);
         let end = End { link: self.net.links.len(), side: 0 };
         self.net.links.push(Link {
@@ -215,6 +222,9 @@ pub struct World {
     timers: Vec<Option<Duration>>,
     /// Timer callbacks so far.
     pub timer_events: u64,
+    /// The last one, and how often it came without time going on.
+    last_timer: Option<(NodeId, Duration)>,
+    at_once: u32,
 }
 
 impl World {
@@ -227,11 +237,13 @@ impl World {
             links: Vec::new(),
             listeners: BTreeMap::new(),
             frozen: Vec::new(),
+            held: Vec::new(),
+            dead: Vec::new(),
             speeds: BTreeMap::new(),
             default_speed,
             rng: ChaCha20Rng::seed_from_u64(seed),
         };
-        Self { net, nodes: Vec::new(), timers: Vec::new(), timer_events: 0 }
+        Self { net, nodes: Vec::new(), timers: Vec::new(), timer_events: 0, last_timer: None, at_once: 0 }
     }
 
     pub fn start(&self) -> Instant {
@@ -242,6 +254,8 @@ impl World {
         self.nodes.push(Some(node));
         self.timers.push(None);
         self.net.frozen.push(false);
+        self.net.held.push(Vec::new());
+        self.net.dead.push(false);
         self.nodes.len() - 1
     }
 
@@ -269,15 +283,55 @@ impl World {
         self.net.frozen[node] = true;
     }
 
+    /// Lets a frozen node go on with everything that happened meanwhile.
+    pub fn thaw(&mut self, node: NodeId) {
+        if std::mem::replace(&mut self.net.frozen[node], false) {
+            for event in std::mem::take(&mut self.net.held[node]) {
+                self.net.at(Duration::ZERO, event);
+            }
+            self.with(node, |_, _| ());
+        }
+    }
+
+    /// Ends a node's process: its links break, nobody answers at its listeners, and it learns of nothing.
+    pub fn crash(&mut self, node: NodeId) {
+        self.net.dead[node] = true;
+        self.net.frozen[node] = false;
+        self.net.held[node].clear();
+        self.reset(node);
+    }
+
+    /// Starts a node's process again. The caller makes it forget what it knew.
+    pub fn revive(&mut self, node: NodeId) {
+        self.net.dead[node] = false;
+    }
+
+    pub fn is_dead(&self, node: NodeId) -> bool {
+        self.net.dead[node]
+    }
+
+    /// Breaks one of the open links, by chance.
+    pub fn break_a_link(&mut self) {
+        let open: Vec<_> = (0..self.net.links.len()).filter(|link| self.net.links[*link].open).collect();
+        if !open.is_empty() {
+            let link = open[self.net.rng.next_u32() as usize % open.len()];
+            self.break_link(link);
+        }
+    }
+
     /// Breaks all links of a node.
     pub fn reset(&mut self, node: NodeId) {
         for link in 0..self.net.links.len() {
             if self.net.links[link].open && self.net.links[link].nodes.contains(&node) {
-                self.net.links[link].open = false;
-                for side in 0..2 {
-                    self.net.at(Duration::ZERO, Event::Closed(End { link, side }));
-                }
+                self.break_link(link);
             }
+        }
+    }
+
+    fn break_link(&mut self, link: usize) {
+        self.net.links[link].open = false;
+        for side in 0..2 {
+            self.net.at(Duration::ZERO, Event::Closed(End { link, side }));
         }
     }
 
@@ -308,56 +362,73 @@ impl World {
         self.net.now = until;
     }
 
+    /// Time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.net.now
+    }
+
     fn step(&mut self, event: Event) {
-        match event {
-            Event::Connected(end, at, dialled) => {
-                let link = &self.net.links[end.link];
-                let node = link.nodes[end.side];
-                if link.open {
-                    self.with(node, |n, io| n.connected(io, end, at, dialled));
-                }
-            }
+        // What the network does, whatever state the node is in.
+        let end = match event {
+            Event::Timer(node) => return self.timer(node),
             Event::Arrived(end) => {
-                let link = &mut self.net.links[end.link];
-                let pipe = &mut link.pipes[1 - end.side];
+                let pipe = &mut self.net.links[end.link].pipes[1 - end.side];
                 if let Some(chunk) = pipe.in_flight.pop_front() {
                     pipe.in_flight_bytes -= chunk.len();
                     pipe.received.extend(chunk);
                 }
-                let (node, open) = (link.nodes[end.side], link.open);
-                if open && !self.net.frozen[node] {
-                    self.with(node, |n, io| n.ready(io, end));
-                }
+                end
             }
             Event::Sent(end) => {
-                let link = &mut self.net.links[end.link];
-                link.pipes[end.side].sending = false;
-                let (node, open) = (link.nodes[end.side], link.open);
+                self.net.links[end.link].pipes[end.side].sending = false;
                 self.net.kick(end);
-                if open && !self.net.frozen[node] {
-                    self.with(node, |n, io| n.ready(io, end));
-                }
+                end
             }
-            Event::Closed(end) => {
-                let node = self.net.links[end.link].nodes[end.side];
-                self.with(node, |n, io| n.closed(io, end));
-            }
-            Event::Timer(node) => {
-                if self.timers[node] != Some(self.net.now) {
-                    return;
-                }
-                self.timers[node] = None;
-                if self.net.frozen[node] {
-                    return;
-                }
-                self.timer_events += 1;
-                let now = self.net.base + self.net.now;
-                self.with(node, |n, io| {
-                    if n.poll_timeout().is_some_and(|due| due <= now) {
-                        n.timeout(io);
-                    }
-                });
-            }
+            Event::Connected(end, ..) | Event::Closed(end) | Event::Ready(end) => end,
+        };
+        let link = &self.net.links[end.link];
+        let (node, open) = (link.nodes[end.side], link.open);
+        if self.net.dead[node] {
+            return;
         }
+        let event = match event {
+            Event::Arrived(_) | Event::Sent(_) => Event::Ready(end),
+            event => event,
+        };
+        if self.net.frozen[node] {
+            let held = &mut self.net.held[node];
+            if event != Event::Ready(end) || !held.contains(&event) {
+                held.push(event);
+            }
+            return;
+        }
+        match event {
+            Event::Connected(_, at, dialled) if open => {
+                self.with(node, |n, io| n.connected(io, end, at, dialled))
+            }
+            Event::Ready(_) if open => self.with(node, |n, io| n.ready(io, end)),
+            Event::Closed(_) => self.with(node, |n, io| n.closed(io, end)),
+            _ => {}
+        }
+    }
+
+    fn timer(&mut self, node: NodeId) {
+        if self.timers[node] != Some(self.net.now) {
+            return;
+        }
+        self.timers[node] = None;
+        if self.net.frozen[node] || self.net.dead[node] {
+            return;
+        }
+        self.timer_events += 1;
+        self.at_once = if self.last_timer == Some((node, self.net.now)) { self.at_once + 1 } else { 0 };
+        self.last_timer = Some((node, self.net.now));
+        assert!(self.at_once < 1000, "node {node}: a timer that is always due, at {:?}", self.net.now);
+        let now = self.net.base + self.net.now;
+        self.with(node, |n, io| {
+            if n.poll_timeout().is_some_and(|due| due <= now) {
+                n.timeout(io);
+            }
+        });
     }
 }

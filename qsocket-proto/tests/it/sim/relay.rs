@@ -2,11 +2,12 @@
 
 use super::hop::{HopEnd, State, outbox};
 use super::{End, Io, Node};
-use qsocket_proto::codec::{Malformed, Reader, Write};
+use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::{AuthenticityNumber, ImportedKey};
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
 use qsocket_proto::hop::{Dial, Dialer, DialledBy, HopLimits, Principals, Responder};
-use qsocket_proto::ids::{ConnectionId, PathId, Principal, Role, RouteId};
+use qsocket_proto::ids::{PathId, Principal, Role, RouteId};
+use qsocket_proto::open::OpenHeader;
 use qsocket_proto::relay::{
     Action, Congestion, HopId, HopInfo, OpenFacts, Registration, Router, RouterConfig, Verdict,
 };
@@ -16,50 +17,46 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+/// Whom relays know, and whose numbers are wrong on which of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// This end's own numbers are wrong for relays below this index.
+    pub wrong_below: u8,
+}
+
+/// Serials from here on nobody issued.
+pub const UNKNOWN: u32 = 9000;
+
 /// The authenticity number that a principal shares with a relay.
-pub fn number(principal: Principal, relay: PathId) -> AuthenticityNumber {
+pub fn number(numbers: Numbers, principal: Principal, relay: PathId) -> AuthenticityNumber {
     let mut bytes = [0x5a; 16];
     bytes[..4].copy_from_slice(&principal.serial.to_be_bytes());
     bytes[4] = relay.get();
+    bytes[5] = if relay.get() < numbers.wrong_below { 0xff } else { 0 };
     AuthenticityNumber::new(&bytes).expect("sixteen bytes, not zero")
 }
 
-pub fn imported(principal: Principal, relay: PathId, role: Role) -> ImportedKey {
-    ImportedKey::new(&number(principal, relay), principal, relay, role)
+pub fn imported(numbers: Numbers, principal: Principal, relay: PathId, role: Role) -> ImportedKey {
+    ImportedKey::new(&number(numbers, principal, relay), principal, relay, role)
 }
 
-/// Everybody who has a number, seen from one relay.
-pub struct Everybody(pub PathId);
+/// Everybody who has a number, seen from one end of a hop.
+pub struct Known(pub Numbers, pub PathId);
 
-impl Principals for Everybody {
+impl Principals for Known {
     fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
-        Some(imported(principal, self.0, role))
+        (principal.serial < UNKNOWN).then(|| imported(self.0, principal, self.1, role))
     }
 }
 
-/// The connection header of the simulation: what a relay looks at.
-pub fn encode_header(facts: &OpenFacts) -> Vec<u8> {
-    let mut out = Vec::new();
-    facts.client.encode(&mut out);
-    facts.server.encode(&mut out);
-    out.put(&facts.connection.0);
-    out.put_u16(facts.destination.port());
-    out.put(&facts.root);
-    out
+fn read_header(bytes: &[u8]) -> Result<OpenFacts, Malformed> {
+    let header = OpenHeader::decode(bytes)?;
+    let OpenHeader { client, server, connection, destination, root, .. } = header;
+    Ok(OpenFacts { client, server, connection, destination, root })
 }
 
-pub fn read_header(bytes: &[u8]) -> Result<OpenFacts, Malformed> {
-    let mut r = Reader::new(bytes);
-    let facts = OpenFacts {
-        client: Principal::decode(&mut r)?,
-        server: Principal::decode(&mut r)?,
-        connection: ConnectionId(r.array("connection")?),
-        destination: SocketAddr::from(([127, 0, 0, 1], r.u16("port")?)),
-        root: r.array("root")?,
-    };
-    r.finish()?;
-    Ok(facts)
-}
+/// A frame that a relay passed to a server.
+struct Recorded(Principal, Vec<u8>);
 
 pub struct RelayNode {
     relay: PathId,
@@ -69,6 +66,10 @@ pub struct RelayNode {
     dialling: BTreeMap<HopId, Principal>,
     /// Bytes that all queues hold, for the test to look at.
     queued: Rc<Cell<usize>>,
+    servers: Vec<(Principal, Registration)>,
+    server_hops: BTreeMap<HopId, Principal>,
+    /// What went to servers, if this relay keeps it.
+    recorded: Option<Vec<Recorded>>,
 }
 
 impl RelayNode {
@@ -77,10 +78,7 @@ impl RelayNode {
         servers: &[(Principal, Registration)],
         now: Instant,
     ) -> (Self, Rc<Cell<usize>>) {
-        let mut router = Router::new(RouterConfig { relay, network: 1, dial_any_address: true, read_header });
-        for (server, registration) in servers {
-            router.register(now, *server, *registration).expect("a valid registration");
-        }
+        let router = Self::router(relay, servers, now);
         let queued = Rc::new(Cell::new(0));
         let node = Self {
             relay,
@@ -88,8 +86,49 @@ impl RelayNode {
             hops: BTreeMap::new(),
             dialling: BTreeMap::new(),
             queued: Rc::clone(&queued),
+            servers: servers.to_vec(),
+            server_hops: BTreeMap::new(),
+            recorded: None,
         };
         (node, queued)
+    }
+
+    fn router(relay: PathId, servers: &[(Principal, Registration)], now: Instant) -> Router {
+        let mut router = Router::new(RouterConfig { relay, network: 1, dial_any_address: true, read_header });
+        for (server, registration) in servers {
+            router.register(now, *server, *registration).expect("a valid registration");
+        }
+        router
+    }
+
+    /// The process is replaced by a fresh one.
+    pub fn restart(&mut self, io: &mut Io<'_>) {
+        self.router = Self::router(self.relay, &self.servers, io.now());
+        self.hops.clear();
+        self.dialling.clear();
+        self.server_hops.clear();
+        self.timeout(io);
+    }
+
+    /// Keeps what goes to servers from now on.
+    pub fn record(&mut self) {
+        self.recorded = Some(Vec::new());
+    }
+
+    /// Sends it to them again, over the hops that stand now.
+    pub fn replay(&mut self, io: &mut Io<'_>) -> usize {
+        let recorded = self.recorded.take().unwrap_or_default();
+        let mut sent = 0;
+        for Recorded(server, mut bytes) in recorded {
+            let Some((hop, _)) = self.server_hops.iter().find(|(_, of)| **of == server) else { continue };
+            let Some(Some(hop)) = self.hops.get_mut(hop) else { continue };
+            for frame in Frames::new(&mut bytes) {
+                sent += 1;
+                hop.egress.control(&frame.expect("the relay's own encoding")).expect("little was recorded");
+            }
+        }
+        self.finish(io);
+        sent
     }
 
     fn control(&mut self, hop: HopId, frame: &Frame<'_>) {
@@ -139,6 +178,7 @@ impl RelayNode {
         if let Some(server) = self.dialling.remove(&id) {
             self.router.dial_failed(io.now(), server, &mut io.net.rng);
         }
+        self.server_hops.remove(&id);
         self.router.hop_down(io.now(), id, &mut io.net.rng);
     }
 
@@ -156,10 +196,13 @@ impl RelayNode {
 
     fn serve(&mut self, io: &mut Io<'_>, id: HopId) {
         let Some(mut hop) = self.hops.get_mut(&id).and_then(Option::take) else { return };
-        match hop.handshake(io, &Everybody(self.relay)) {
+        match hop.handshake(io, &Known(Numbers::default(), self.relay)) {
             Ok(Some(done)) => {
                 hop.up(io.now(), done.sealer, done.opener);
                 self.dialling.remove(&id);
+                if done.role == Role::Server {
+                    self.server_hops.insert(id, done.principal);
+                }
                 let info =
                     HopInfo { principal: done.principal, role: done.role, dialled_by: done.dialled_by };
                 // The router's actions may be about this hop.
@@ -178,7 +221,7 @@ impl RelayNode {
                 return self.drop_hop(io, id);
             }
         }
-        let Self { router, hops, .. } = self;
+        let Self { router, hops, server_hops, recorded, .. } = self;
         let ok = hop.frames(io, |io, egress, mut frame| match router.handle_frame(io.now(), id, &frame) {
             Verdict::Done => true,
             Verdict::Close(_) => false,
@@ -186,6 +229,16 @@ impl RelayNode {
             Verdict::Forward { hop: to, route } => {
                 let from = frame.route().unwrap_or(RouteId(0));
                 let Some(Some(target)) = hops.get_mut(&to) else { return true };
+                if let (Some(kept), Some(server)) = (&mut *recorded, server_hops.get(&to)) {
+                    let mut bytes = Vec::new();
+                    frame.encode(&mut bytes);
+                    for mut copy in Frames::new(&mut bytes.clone()).flatten() {
+                        copy.set_route(route);
+                        bytes.clear();
+                        copy.encode(&mut bytes);
+                    }
+                    kept.push(Recorded(*server, bytes));
+                }
                 if let Frame::Data { offset, payload, .. } = &frame {
                     let congestion = target.egress.data(io.now(), route, *offset, payload, (id, from));
                     if let Some(Congestion { hop, route, bytes }) = congestion {
@@ -230,7 +283,7 @@ impl Node for RelayNode {
                 dialled_by: DialledBy::Relay,
                 limits: HopLimits::default(),
             };
-            let key = imported(principal, self.relay, Role::Server);
+            let key = imported(Numbers::default(), principal, self.relay, Role::Server);
             State::Dialling(Dialer::new(now, dial, key, &mut io.net.rng, &mut out))
         } else {
             State::Answering(Responder::new(now, self.relay, DialledBy::Principal, HopLimits::default()))
