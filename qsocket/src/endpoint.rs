@@ -123,7 +123,8 @@ impl Endpoint {
         let core = match role {
             Role::Client => Core::client(principal, settings, Box::new(OsRng)),
             Role::Server => {
-                let lists = Lists { access: config.listen().access.clone(), keys: config.encryption_keys().to_vec() };
+                let lists =
+                    Lists { access: config.listen().access.clone(), keys: config.encryption_keys().to_vec() };
                 Core::server(principal, settings, Box::new(OsRng), Box::new(lists))
             }
         };
@@ -444,7 +445,13 @@ impl Shared {
     }
 
     /// Puts a stream that the peer opened before the application.
-    pub(crate) fn offer(&self, conn: &Arc<Conn>, connection: &mut Connection, id: StreamId, resource: Vec<u8>) {
+    pub(crate) fn offer(
+        &self,
+        conn: &Arc<Conn>,
+        connection: &mut Connection,
+        id: StreamId,
+        resource: Vec<u8>,
+    ) {
         let owner = self.owner.get().and_then(Weak::upgrade);
         let (Some(owner), Some(accepted)) = (owner, &self.accepted) else {
             connection.refuse(id, Refusal::ShuttingDown);

@@ -333,12 +333,9 @@ impl Connection {
             return;
         }
         self.heard.insert(header.number);
-        let frames = match ControlFrame::decode_all(ciphertext) {
-            Ok(frames) => frames,
-            Err(_) => {
-                self.misbehaved(now, "a control packet is malformed");
-                return;
-            }
+        let Ok(frames) = ControlFrame::decode_all(ciphertext) else {
+            self.misbehaved(now, "a control packet is malformed");
+            return;
         };
         for frame in frames {
             if frame.is_ack_eliciting() {

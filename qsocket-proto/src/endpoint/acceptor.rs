@@ -24,6 +24,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The paths that brought one header, byte for byte, with what they brought.
+type Group<'a> = (&'a Arc<[u8]>, Vec<(PathId, &'a Pending)>);
+
+/// What a hello settled: the client's parameters, and ML-KEM's ciphertext and secret where both sides use it.
+type Settled = (Parameters, Option<([u8; kem::CIPHERTEXT_BYTES], Secret<32>)>);
+
 /// Connection ids that one hop may announce before they are accepted.
 pub const PENDING_IDS: usize = 1024;
 
@@ -319,7 +325,7 @@ impl Acceptor {
 
     /// Looks for one header that 16 relays brought, recovers K from their shares, and checks the commitment.
     fn agree(&mut self, key: &Key) -> Step {
-        let mut groups: Vec<(&Arc<[u8]>, Vec<(PathId, &Pending)>)> = Vec::new();
+        let mut groups: Vec<Group<'_>> = Vec::new();
         for (path, hop) in PathId::all().zip(&self.hops) {
             let Some(pending) = hop.pending.get(key) else { continue };
             match groups.iter_mut().find(|(encoded, _)| **encoded == pending.encoded) {
@@ -443,7 +449,7 @@ impl Acceptor {
         header: &OpenHeader,
         hello: Hello,
         rng: &mut dyn CryptoRng,
-    ) -> Result<(Parameters, Option<([u8; kem::CIPHERTEXT_BYTES], Secret<32>)>), Refusal> {
+    ) -> Result<Settled, Refusal> {
         let (theirs, ours) = (header.ml_kem, self.config.ml_kem);
         if hello.kem_key.is_some() != (theirs != MlKem::Off) {
             return Err(Refusal::BadHello);
