@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two queries: long enough for a step to be seen.
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// Questions asked before the relays of a step fail, and after.
+/// Questions asked before the relays of a step fail, and while they do and after.
 const ASKED_BEFORE: usize = 4;
 const ASKED_AFTER: usize = 60;
 
@@ -168,6 +168,7 @@ impl Demo {
         writeln!(out, "{}", first.line)?;
 
         let mut summary = Summary { asked: 1, answered: first.ok.into(), ..Summary::default() };
+        let mut hanging = Vec::new();
         for (step, number) in STEPS.iter().zip(1..) {
             writeln!(out, "\n{}", style.bold(&format!("{number}. {}", step.title)))?;
             let before = self.stats();
@@ -188,12 +189,14 @@ impl Demo {
             );
             asked?;
             acted?;
+            hanging.extend(paths(step.hang));
             if step.restore {
+                hanging.clear();
                 self.settle(25).await;
             }
             let now = self.stats();
             let recovered = Recovered::between(&before, &now);
-            write!(out, "{}", grid::draw(&before, &now, style))?;
+            write!(out, "{}", grid::draw(&before, &now, &hanging, style))?;
             let mut times: Vec<Duration> = replies.iter().map(|reply| reply.time).collect();
             times.sort_unstable();
             let answered = replies.iter().filter(|reply| reply.ok).count();
@@ -218,7 +221,7 @@ impl Demo {
         }
         let Summary { asked, answered, recovered } = &summary;
         writeln!(out, "\n{}", style.bold(&format!("{answered} of {asked} queries were answered.")))?;
-        writeln!(out, "In the answers, {recovered}. It took {:.1} s.", begun.elapsed().as_secs_f64())?;
+        writeln!(out, "Of the answers, {recovered}. It took {:.1} s.", begun.elapsed().as_secs_f64())?;
         out.flush()?;
         Ok(summary)
     }

@@ -1,6 +1,6 @@
 //! Draws the 25 paths of a connection as the grid that its stripes form.
 
-use qsocket::{PathStatus, Stats};
+use qsocket::{PathId, PathStatus, Stats};
 
 /// Paths in a row, and rows.
 const SIDE: usize = 5;
@@ -32,26 +32,30 @@ impl Style {
     }
 }
 
-/// Draws how the paths stand in `now`, and what was repaired for each since `before`: five lines and a legend.
+/// Draws how the paths stand in `now`, and behind a plus how many data stripes of each were computed since
+/// `before`: five lines. The last column holds parity of its row, the last row that of its column.
+///
+/// `hanging` are relays that are known to hang: as long as the other paths complete every block, nothing is
+/// overdue, and a connection has no reason to call their paths anything but live.
 #[must_use]
-pub fn draw(before: &Stats, now: &Stats, style: Style) -> String {
+pub fn draw(before: &Stats, now: &Stats, hanging: &[PathId], style: Style) -> String {
     let mut text = String::new();
     for row in 0..SIDE {
         text.push_str("    ");
-        for path in row * SIDE..(row + 1) * SIDE {
-            text.push_str(&cell(before, now, path, style));
+        for path in PathId::all().skip(row * SIDE).take(SIDE) {
+            text.push_str(&cell(before, now, path.index(), hanging.contains(&path), style));
         }
         let parity =
             if row + 1 == SIDE { "<- column parity, diagonal in the corner" } else { "<- row parity" };
-        // The last column holds parity of its row, the last row that of its column.
         text.push_str(&format!("{parity}\n"));
     }
     text
 }
 
-fn cell(before: &Stats, now: &Stats, path: usize, style: Style) -> String {
+fn cell(before: &Stats, now: &Stats, path: usize, hangs: bool, style: Style) -> String {
     let repaired = now.repairs.by_path[path].saturating_sub(before.repairs.by_path[path]);
     let (mark, color) = match now.paths[path].status {
+        PathStatus::Live | PathStatus::Suspect if hangs => ("HANGS", 31),
         PathStatus::Live => ("alive", 32),
         PathStatus::Joining => ("joins", 36),
         PathStatus::Suspect => ("late", 35),
@@ -115,10 +119,10 @@ impl std::fmt::Display for Recovered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { stripes, row, column, diagonal, mds } = self;
         if *stripes == 0 {
-            return f.write_str("nothing had to be recovered");
+            return f.write_str("nothing was computed from parity");
         }
-        write!(f, "{stripes} data stripes recovered, from parity stripes: ")?;
-        write!(f, "{row} row, {column} column, {diagonal} diagonal, {mds} MDS")
+        write!(f, "{stripes} data stripes, lost or slower than their parity, were computed; parity used: ")?;
+        write!(f, "row {row}, column {column}, diagonal {diagonal}, MDS {mds}")
     }
 }
 
@@ -139,12 +143,15 @@ mod tests {
 
     #[test]
     fn lost_and_repaired_paths_are_marked() {
-        let plain = draw(&Stats::default(), &sample(), Style::Plain);
+        let plain = draw(&Stats::default(), &sample(), &[], Style::Plain);
         assert_eq!(plain.lines().count(), SIDE);
         assert_eq!(plain.matches("alive").count(), 24);
         assert!(plain.contains("07 LOST +12 "), "{plain}");
         assert!(!plain.contains('\x1b'));
-        let color = draw(&Stats::default(), &sample(), Style::Color);
+        let color = draw(&Stats::default(), &sample(), &[], Style::Color);
+        let hanging: Vec<_> = PathId::all().take(8).collect();
+        let hangs = draw(&Stats::default(), &sample(), &hanging, Style::Plain);
+        assert_eq!((hangs.matches("HANGS").count(), hangs.matches("LOST").count()), (7, 1));
         assert!(color.contains("\x1b[31m07 LOST\x1b[0m\x1b[33m +12\x1b[0m"), "{color:?}");
     }
 
