@@ -53,6 +53,7 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use qsocket::{QSocketListener, QSocketStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -86,6 +87,14 @@ impl Listener for TcpListener {
         // An answer is one small write: waiting for more to send only delays it.
         stream.set_nodelay(true)?;
         Ok((stream, peer))
+    }
+}
+
+impl Listener for QSocketListener {
+    type Stream = QSocketStream;
+
+    async fn accept(&mut self) -> io::Result<(QSocketStream, SocketAddr)> {
+        Self::accept(self).await
     }
 }
 

@@ -22,7 +22,7 @@ async fn setup() -> Option<Setup> {
 }
 
 /// What `dig` prints, for arguments as on a command line. Settings of the user's own are left out (`-r`).
-async fn dig(program: &Path, stub: SocketAddr, arguments: &str) -> String {
+pub(crate) async fn dig(program: &Path, stub: SocketAddr, arguments: &str) -> String {
     let run = Command::new(program)
         .args(["-r", "@127.0.0.1", "-p", &stub.port().to_string(), "+tries=1", "+time=10"])
         .args(arguments.split_whitespace())
@@ -41,7 +41,7 @@ impl Setup {
     }
 }
 
-fn sorted(printed: &str) -> Vec<&str> {
+pub(crate) fn sorted(printed: &str) -> Vec<&str> {
     let mut lines: Vec<_> = printed.lines().collect();
     lines.sort_unstable();
     lines

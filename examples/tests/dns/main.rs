@@ -5,6 +5,7 @@
 mod authoritative;
 mod dig;
 mod limits;
+mod qsocket;
 mod stub;
 mod support;
 mod upstream;

@@ -128,7 +128,7 @@ impl TcpServer {
     }
 }
 
-/// A stub in this process that carries queries over TCP, which ends with the value.
+/// A stub in this process, which ends with the value.
 pub(crate) struct LocalStub {
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
@@ -137,6 +137,7 @@ pub(crate) struct LocalStub {
 }
 
 impl LocalStub {
+    /// One that carries queries over TCP.
     pub(crate) async fn to(server: SocketAddr) -> Self {
         Self::start(StubConfig::default(), move || TcpStream::connect(server)).await
     }

@@ -1,0 +1,38 @@
+//! The local stub: answers ordinary DNS on UDP and TCP, over one QSocket stream to a DNS server far away.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use qsocket::QSocketStream;
+use qsocket_examples::dns::stub::{Stub, StubConfig};
+use tokio_util::sync::CancellationToken;
+
+/// Answer ordinary DNS on this machine by asking a DNS server across 25 relays.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to answer DNS, over UDP and TCP; a loopback address.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
+    listen: SocketAddr,
+    /// The DNS server, by a name that the configuration knows.
+    #[arg(long, value_name = "NAME:PORT", default_value = "dns.example:5300")]
+    server: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { listen, server } = Arguments::parse();
+    qsocket::config::Config::load()?;
+    qsocket::resolve::parse_name_port(&server)?;
+    let stub = Stub::bind(listen).await?;
+    println!("answering DNS at {}", stub.local_addr());
+    let stop = CancellationToken::new();
+    let connector = move || QSocketStream::connect(server.clone());
+    let stub = stub.run(connector, StubConfig::default(), stop.clone());
+    let interrupted = async {
+        let outcome = tokio::signal::ctrl_c().await;
+        stop.cancel();
+        outcome
+    };
+    tokio::try_join!(stub, interrupted)?;
+    Ok(())
+}
