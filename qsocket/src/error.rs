@@ -22,7 +22,9 @@ pub enum ConnectError {
         hops: HopStatus,
     },
     /// The key of this endpoint is not a client's.
-    #[error("the RAIDA key of this endpoint has the role server; connecting needs a key with the role client")]
+    #[error(
+        "the RAIDA key of this endpoint has the role server; connecting needs a key with the role client"
+    )]
     NotAClient,
     /// The endpoint was closed, or its runtime ended.
     #[error("the endpoint is closed")]

@@ -9,8 +9,8 @@ use crate::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{
-    Beat, Dial, DialledBy, Dialer, Established, HANDSHAKE_TIMEOUT, HopLimits, Inbox, Keepalive, Opener, Outbox,
-    Principals, Responder, Sealer,
+    Beat, Dial, Dialer, DialledBy, Established, HANDSHAKE_TIMEOUT, HopLimits, Inbox, Keepalive, Opener,
+    Outbox, Principals, Responder, Sealer,
 };
 use qsocket_proto::ids::{PathId, Principal, Role};
 use std::io;
@@ -56,7 +56,12 @@ pub(crate) struct Hop {
 
 impl Hop {
     pub(crate) fn new() -> Self {
-        Self { sending: Mutex::new(None), stuck: Notify::new(), replaced: Notify::new(), error: Mutex::new(None) }
+        Self {
+            sending: Mutex::new(None),
+            stuck: Notify::new(),
+            replaced: Notify::new(),
+            error: Mutex::new(None),
+        }
     }
 
     fn sending(&self) -> MutexGuard<'_, Option<Sending>> {
@@ -216,7 +221,12 @@ impl Principals for Own<'_> {
 
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
 /// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
-pub(crate) async fn answer(shared: Arc<Shared>, path: PathId, socket: TcpStream, place: OwnedSemaphorePermit) {
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    path: PathId,
+    socket: TcpStream,
+    place: OwnedSemaphorePermit,
+) {
     let ready = respond(&shared, path, socket).await;
     drop(place);
     match ready {

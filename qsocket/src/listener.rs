@@ -92,7 +92,10 @@ impl QSocketListener {
     /// Safe: a stream is given or stays in the queue.
     pub async fn accept(&self) -> io::Result<(QSocketStream, SocketAddr)> {
         let mut accepted = self.accepted.lock().await;
-        accepted.recv().await.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed"))
+        accepted
+            .recv()
+            .await
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed"))
     }
 
     /// Polls for a stream, for those who write their own futures.
@@ -135,7 +138,8 @@ async fn sockets(config: &Config, addr: SocketAddr) -> io::Result<Vec<TcpListene
     let mut sockets = Vec::with_capacity(RELAYS);
     for address in addresses {
         let bound = TcpListener::bind(address).await;
-        sockets.push(bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen at {address}: {e}")))?);
+        sockets
+            .push(bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen at {address}: {e}")))?);
     }
     Ok(sockets)
 }

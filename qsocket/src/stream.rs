@@ -132,7 +132,13 @@ impl QSocketStream {
 }
 
 impl Inner {
-    fn new(owner: Arc<Owner>, conn: Arc<Conn>, connection: &Connection, id: StreamId, resource: String) -> Self {
+    fn new(
+        owner: Arc<Owner>,
+        conn: Arc<Conn>,
+        connection: &Connection,
+        id: StreamId,
+        resource: String,
+    ) -> Self {
         let stats = connection.security();
         let (principal, role, local, remote) = match connection.side() {
             Side::Client => {
@@ -223,11 +229,7 @@ impl Drop for Inner {
 }
 
 impl AsyncRead for QSocketStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.inner.poll_read(cx, buf)
     }
 }
