@@ -18,6 +18,7 @@ use anyhow::{Result, ensure};
 
 use self::figures::{Mode, Samples};
 use self::peers::plain::Plain;
+use self::peers::qsocket::QSocket;
 use self::peers::tls::{KeyExchange, Tls};
 use self::subject::{Plan, Subject};
 use self::table::Column;
@@ -78,7 +79,10 @@ impl Lineup {
     /// The one place that names the peers.
     fn start() -> Result<Self> {
         Ok(Self {
-            ours: vec![(Mode::StandIn, Subject::start(Plain::new())?)],
+            ours: vec![
+                (Mode::Full, Subject::start(QSocket::new(Mode::Full))?),
+                (Mode::Adaptive, Subject::start(QSocket::new(Mode::Adaptive))?),
+            ],
             reference: Subject::start(Tls::new(KeyExchange::PostQuantum)?)?,
             beside: vec![Subject::start(Tls::new(KeyExchange::Classical)?)?, Subject::start(Plain::new())?],
         })

@@ -11,9 +11,19 @@ use std::task::Waker;
 use std::time::Instant;
 use tokio::sync::Notify;
 
+/// What ends a connection that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// The idle limit or the endpoint: further streams may come.
+    Shared,
+    /// The end of its first stream.
+    OneStream,
+}
+
 /// One connection.
 pub(crate) struct Conn {
     pub(crate) handle: Handle,
+    lifetime: Lifetime,
     state: Mutex<State>,
     /// The driver has something to do.
     wake: Notify,
@@ -44,9 +54,10 @@ impl State {
 }
 
 impl Conn {
-    pub(crate) fn new(handle: Handle, connection: Connection) -> Arc<Self> {
+    pub(crate) fn new(handle: Handle, connection: Connection, lifetime: Lifetime) -> Arc<Self> {
         Arc::new(Self {
             handle,
+            lifetime,
             state: Mutex::new(State { connection, readers: HashMap::new(), writers: HashMap::new() }),
             wake: Notify::new(),
             changed: Notify::new(),
@@ -92,6 +103,7 @@ impl Conn {
     /// Drives the connection until it is closed.
     pub(crate) async fn drive(self: Arc<Self>, shared: Arc<Shared>) {
         let mut retried = false;
+        let mut used = false;
         loop {
             let deadline = {
                 let mut sink = Sink { shared: &shared, dirty: PathSet::EMPTY };
@@ -100,6 +112,11 @@ impl Conn {
                 if state.connection.poll_timeout().is_some_and(|(at, _)| at <= now) {
                     state.connection.handle_timeout(now);
                 }
+                let streams = state.connection.stream_count();
+                if self.lifetime == Lifetime::OneStream && used && streams == 0 {
+                    state.connection.close(now, 0, "its stream is over");
+                }
+                used |= streams > 0;
                 let done = state.connection.transmit(now, &mut sink);
                 self.dispatch(&shared, &mut state);
                 let deadline = state.connection.poll_timeout().map(|(at, _)| at);

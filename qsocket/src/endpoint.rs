@@ -4,7 +4,7 @@ mod default;
 
 use crate::access::{AccessList, Decision, Reason};
 use crate::config::{self, Config};
-use crate::connection::{Conn, Sink};
+use crate::connection::{Conn, Lifetime, Sink};
 use crate::error::ConnectError;
 use crate::hop::{self, Hop};
 use crate::keys::SharedKey;
@@ -192,36 +192,66 @@ impl Endpoint {
     /// As [`connect`](Self::connect).
     pub async fn connect_to(&self, target: Target, resource: &str) -> io::Result<QSocketStream> {
         let shared = &self.owner.shared;
-        if shared.config.identity().1 != Role::Client {
-            return Err(ConnectError::NotAClient.into());
-        }
         loop {
             let (conn, fresh) = shared.peer(target)?;
-            let opened = loop {
-                let changed = conn.changed();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let opened = conn.lock().connection.open(resource.as_bytes());
-                match opened {
-                    Ok(None) => {}
-                    Ok(Some(id)) => break Ok(id),
-                    Err(cause) => break Err(cause),
-                }
-                tokio::select! {
-                    () = changed => {}
-                    () = shared.token.cancelled() => return Err(ConnectError::Closed.into()),
-                }
-            };
-            match opened {
-                Ok(id) => {
-                    conn.wake();
-                    return Ok(QSocketStream::new(self.owner.clone(), conn, id));
-                }
+            match self.open_on(&conn, resource).await {
                 // A connection from before may have ended unnoticed; the next round dials a fresh one.
-                Err(_) if !fresh => shared.drop_peer(target, &conn),
-                Err(ConnectionError::Refused(reason)) => return Err(ConnectError::Refused(reason).into()),
-                Err(cause) => return Err(ConnectError::Failed { cause, hops: self.hops() }.into()),
+                Err(Opening::Ended(_)) if !fresh => shared.drop_peer(target, &conn),
+                opened => return self.finish_connect(conn, opened),
             }
+        }
+    }
+
+    /// Opens a stream over a connection of its own, which ends with the stream: it shares keys, counters and
+    /// windows with no other stream. Costs the round trip of a first [`connect_to`](Self::connect_to) every time.
+    ///
+    /// # Errors
+    /// As [`connect_to`](Self::connect_to).
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped attempt ends the connection.
+    pub async fn connect_fresh(&self, target: Target, resource: &str) -> io::Result<QSocketStream> {
+        let conn = self.owner.shared.dial(target, Lifetime::OneStream)?;
+        let attempt = Attempt(Some(conn.clone()));
+        let opened = self.open_on(&conn, resource).await;
+        attempt.is_over();
+        self.finish_connect(conn, opened)
+    }
+
+    /// Waits until the connection takes another stream.
+    async fn open_on(&self, conn: &Arc<Conn>, resource: &str) -> Result<StreamId, Opening> {
+        loop {
+            let changed = conn.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let opened = conn.lock().connection.open(resource.as_bytes());
+            match opened {
+                Ok(None) => {}
+                Ok(Some(id)) => return Ok(id),
+                Err(cause) => return Err(Opening::Ended(cause)),
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.owner.shared.token.cancelled() => return Err(Opening::EndpointClosed),
+            }
+        }
+    }
+
+    fn finish_connect(
+        &self,
+        conn: Arc<Conn>,
+        opened: Result<StreamId, Opening>,
+    ) -> io::Result<QSocketStream> {
+        match opened {
+            Ok(id) => {
+                conn.wake();
+                Ok(QSocketStream::new(self.owner.clone(), conn, id))
+            }
+            Err(Opening::EndpointClosed) => Err(ConnectError::Closed.into()),
+            Err(Opening::Ended(ConnectionError::Refused(reason))) => {
+                Err(ConnectError::Refused(reason).into())
+            }
+            Err(Opening::Ended(cause)) => Err(ConnectError::Failed { cause, hops: self.hops() }.into()),
         }
     }
 
@@ -267,6 +297,30 @@ impl Endpoint {
         // What takes longer is told by silence.
         let _ = tokio::time::timeout(CLOSE_DEADLINE, all_closed).await;
         shared.token.cancel();
+    }
+}
+
+/// Why a connection took no stream.
+enum Opening {
+    Ended(ConnectionError),
+    EndpointClosed,
+}
+
+/// An attempt on a connection that nobody else uses: ends the connection if it is dropped before its end.
+struct Attempt(Option<Arc<Conn>>);
+
+impl Attempt {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            conn.lock().connection.close(Instant::now(), 0, "the attempt was given up");
+            conn.wake();
+        }
     }
 }
 
@@ -335,14 +389,24 @@ impl Shared {
 
     /// The connection to a server: the one that stands, or a fresh one.
     fn peer(&self, target: Target) -> Result<(Arc<Conn>, bool), ConnectError> {
-        if self.token.is_cancelled() {
-            return Err(ConnectError::Closed);
-        }
+        // Held while dialling, so that streams that are opened at once share one connection.
         let mut peers = self.peers();
         if let Some(conn) = peers.get(&target)
             && conn.error().is_none()
         {
             return Ok((conn.clone(), false));
+        }
+        let conn = self.dial(target, Lifetime::Shared)?;
+        peers.insert(target, conn.clone());
+        Ok((conn, true))
+    }
+
+    fn dial(&self, target: Target, lifetime: Lifetime) -> Result<Arc<Conn>, ConnectError> {
+        if self.identity().1 != Role::Client {
+            return Err(ConnectError::NotAClient);
+        }
+        if self.token.is_cancelled() {
+            return Err(ConnectError::Closed);
         }
         let encryption_key = self.config.encryption_keys().iter().find(|k| k.with() == target.server);
         let encryption_key = encryption_key.and_then(|k| {
@@ -361,12 +425,11 @@ impl Shared {
         let dialled = core.endpoint.dial(Instant::now(), dial);
         // `source` is made for the destination's family.
         let (handle, connection) = dialled.map_err(|_| ConnectError::Closed)?;
-        let conn = Conn::new(handle, connection);
+        let conn = Conn::new(handle, connection, lifetime);
         core.connections.insert(handle, conn.clone());
         drop(core);
-        peers.insert(target, conn.clone());
         self.drive(&conn);
-        Ok((conn, true))
+        Ok(conn)
     }
 
     fn drop_peer(&self, target: Target, conn: &Arc<Conn>) {
@@ -511,7 +574,7 @@ impl Batch<'_> {
                 }
             }
             Routed::New(handle, connection) => {
-                let conn = Conn::new(handle, *connection);
+                let conn = Conn::new(handle, *connection, Lifetime::Shared);
                 core.connections.insert(handle, conn.clone());
                 drop(core);
                 shared.drive(&conn);

@@ -69,12 +69,9 @@ impl Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// All 25 stripes of every block are sent.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the line-up holds only the stand-in so far"))]
     Full,
     /// The 16 data stripes are sent; parity follows when it is needed.
     Adaptive,
-    /// Plain TCP in place of the product, judged by the goals of `Full`: shows that the table works.
-    StandIn,
 }
 
 impl fmt::Display for Mode {
@@ -82,7 +79,6 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Full => "Full",
             Self::Adaptive => "Adaptive",
-            Self::StandIn => "stand-in: plain TCP",
         })
     }
 }

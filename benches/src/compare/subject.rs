@@ -360,7 +360,9 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::figures::Mode;
     use crate::compare::peers::plain::Plain;
+    use crate::compare::peers::qsocket::QSocket;
     use crate::compare::peers::tls::{KeyExchange, Tls};
 
     const PLAN: Plan = Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20 };
@@ -388,6 +390,20 @@ mod tests {
     fn both_key_exchanges_are_measured_and_checked() {
         check(&Subject::start(Tls::new(KeyExchange::PostQuantum).unwrap()).unwrap());
         check(&Subject::start(Tls::new(KeyExchange::Classical).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn both_modes_of_the_product_are_measured() {
+        for mode in [Mode::Full, Mode::Adaptive] {
+            let subject = Subject::start(QSocket::new(mode)).unwrap();
+            for _ in 0..2 {
+                let sample = subject.measure(&PLAN).unwrap();
+                for figure in Figure::ALL {
+                    let value = sample.get(figure).unwrap();
+                    assert!(value > 0.0 && value.is_finite(), "{mode} {figure:?}: {value:?}");
+                }
+            }
+        }
     }
 
     #[test]
