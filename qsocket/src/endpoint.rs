@@ -214,7 +214,7 @@ impl Endpoint {
         let conn = self.owner.shared.dial(target, Lifetime::OneStream)?;
         let attempt = Attempt(Some(conn.clone()));
         let opened = self.open_on(&conn, resource).await;
-        attempt.is_over();
+        attempt.disarm();
         self.finish_connect(conn, opened)
     }
 
@@ -310,7 +310,7 @@ enum Opening {
 struct Attempt(Option<Arc<Conn>>);
 
 impl Attempt {
-    fn is_over(mut self) {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
