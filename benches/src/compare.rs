@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Also write the table, with a description of the machine, to the file given by --output
     #[arg(long)]
     write: bool,
-    /// The file that --write replaces
+    /// The file that --write replaces, but for what stands in it from its heading "Notes" on
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../BENCHMARKS.md"))]
     output: PathBuf,
 }
@@ -124,7 +124,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = format!("{}\n{table}", table::preamble(&plan, rounds, load));
     println!("{report}");
     if args.write {
-        std::fs::write(&args.output, table::document(&report, &machine::describe()))?;
+        let old = std::fs::read_to_string(&args.output).unwrap_or_default();
+        let document = table::document(&report, &machine::describe(), table::notes(&old));
+        std::fs::write(&args.output, document)?;
         eprintln!("wrote {}", args.output.display());
     }
     Ok(())

@@ -76,11 +76,19 @@ pub(crate) fn preamble(plan: &Plan, rounds: usize, load: Option<f64>) -> String 
     )
 }
 
+/// The heading of what people wrote below the table.
+const NOTES: &str = "\n## Notes\n";
+
+/// What people wrote into the file that `--write` replaces; empty if nothing.
+pub(crate) fn notes(old: &str) -> &str {
+    old.find(NOTES).and_then(|at| old.get(at..)).unwrap_or_default()
+}
+
 /// The whole file that `--write` makes.
-pub(crate) fn document(report: &str, machine: &str) -> String {
+pub(crate) fn document(report: &str, machine: &str, notes: &str) -> String {
     format!(
         "# Benchmarks\n\nWritten by `cargo run --release -p qsocket-benches -- compare --write`.\n\n\
-         ## Machine\n\n{machine}\n## Beside mutual TLS 1.3\n\n{report}"
+         ## Machine\n\n{machine}\n## Beside mutual TLS 1.3\n\n{report}{notes}"
     )
 }
 
@@ -117,5 +125,14 @@ mod tests {
         );
         assert!(lines[3].contains("| 0.400 (0.400..0.400) | >= 0.45 | no |"));
         assert!(lines[4].contains("| - | - | - | - | - |"), "{}", lines[4]);
+    }
+
+    #[test]
+    fn notes_outlive_a_new_table() {
+        let first = document("table 1\n", "machine\n", "");
+        assert_eq!(notes(&first), "");
+        let written = format!("{first}\n## Notes\n\nwords\n");
+        let second = document("table 2\n", "machine\n", notes(&written));
+        assert_eq!(second, written.replace("table 1", "table 2"));
     }
 }
