@@ -13,7 +13,7 @@ struct Arguments {
     #[arg(long, default_value_t = 50000)]
     base: u16,
     /// Folder for keys and configurations; files of an earlier run are replaced.
-    #[arg(long, default_value = "raida")]
+    #[arg(long, default_value = "target/raida")]
     folder: PathBuf,
 }
 

@@ -1,7 +1,5 @@
 //! The demonstration, as its example runs it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use qsocket_examples::demo::Demo;
 use qsocket_examples::demo::grid::Style;
 
