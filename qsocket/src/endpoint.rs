@@ -515,8 +515,7 @@ impl Shared {
         id: StreamId,
         resource: Vec<u8>,
     ) {
-        let owner = self.owner.get().and_then(Weak::upgrade);
-        let (Some(owner), Some(accepted)) = (owner, &self.accepted) else {
+        let Some(accepted) = &self.accepted else {
             connection.refuse(id, Refusal::ShuttingDown);
             return;
         };
@@ -524,6 +523,11 @@ impl Shared {
         let Ok(place) = accepted.try_reserve() else {
             let reason = if accepted.is_closed() { Refusal::ShuttingDown } else { Refusal::Busy };
             connection.refuse(id, reason);
+            return;
+        };
+        // Taken last, and given away at once: an owner that ended here would lock the connection again.
+        let Some(owner) = self.owner.get().and_then(Weak::upgrade) else {
+            connection.refuse(id, Refusal::ShuttingDown);
             return;
         };
         place.send((QSocketStream::accepted(owner, conn.clone(), connection, id, resource), from));
