@@ -213,7 +213,8 @@ async fn with_fifteen_relays_connecting_fails_in_time_and_says_so() -> io::Resul
     let began = Instant::now();
     let error = timeout(HANG, network.connect()).await?.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
-    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    // Which one depends on whether the hops were known to be down when the attempt began.
+    assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable), "{error}");
     assert!(error.to_string().contains("15 of 25 hops stand"), "{error}");
     // One more is enough.
     network.raida.start_relay(PathId::all().next().unwrap())?;
