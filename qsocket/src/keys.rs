@@ -11,8 +11,9 @@ mod format;
 mod tests;
 
 use crate::text::quoted;
-use qsocket_proto::crypto::schedule::EncryptionKey;
-use qsocket_proto::ids::{KeyId, Principal};
+pub use qsocket_proto::crypto::schedule::EncryptionKey;
+pub use qsocket_proto::ids::KeyId;
+use qsocket_proto::ids::Principal;
 use qsocket_proto::raida_key::RaidaKey;
 use std::fmt;
 use std::io;

@@ -6,6 +6,7 @@
 mod behavior;
 mod data;
 mod network;
+mod transfer;
 mod transport;
 
 behavior::behavior_suite!(tcp, crate::transport::Tcp);
