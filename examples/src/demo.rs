@@ -159,6 +159,10 @@ impl Demo {
             "25 relays, a DNS server and a stub run on this machine; the stub is at {}.",
             self.address
         )?;
+        writeln!(
+            out,
+            "Each grid shows the 25 paths: +N counts data stripes of a path that parity stood in for."
+        )?;
         // What falls short of 25 shows in the first grid.
         let _late = timeout(SETTLE, self.client.hops_up(25)).await;
         // The first question has the stub connect.

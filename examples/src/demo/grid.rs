@@ -1,4 +1,4 @@
-//! Draws the 25 paths of a connection as the grid that its stripes form.
+//! Draws the 25 paths of a connection as a grid, five in a row.
 
 use qsocket::{PathId, PathStatus, Stats};
 
@@ -33,7 +33,7 @@ impl Style {
 }
 
 /// Draws how the paths stand in `now`, and behind a plus how many data stripes of each were computed since
-/// `before`: five lines. The last column holds parity of its row, the last row that of its column.
+/// `before`: five lines. Which path carries data and which parity turns by one path from block to block.
 ///
 /// `hanging` are relays that are known to hang: as long as the other paths complete every block, nothing is
 /// overdue, and a connection has no reason to call their paths anything but live.
@@ -45,9 +45,8 @@ pub fn draw(before: &Stats, now: &Stats, hanging: &[PathId], style: Style) -> St
         for path in PathId::all().skip(row * SIDE).take(SIDE) {
             text.push_str(&cell(before, now, path.index(), hanging.contains(&path), style));
         }
-        let parity =
-            if row + 1 == SIDE { "<- column parity, diagonal in the corner" } else { "<- row parity" };
-        text.push_str(&format!("{parity}\n"));
+        text.truncate(text.trim_end().len());
+        text.push('\n');
     }
     text
 }
