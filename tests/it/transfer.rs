@@ -277,7 +277,7 @@ async fn a_stream_with_a_connection_of_its_own_ends_it() -> io::Result<()> {
     drop((own, server));
     let freed = async {
         while network.raida.stats().routes > routes {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     };
     timeout(Duration::from_secs(20), freed).await?;
