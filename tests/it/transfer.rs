@@ -144,8 +144,8 @@ async fn the_lists_refuse_with_their_reason() -> io::Result<()> {
 }
 
 fn shared_key(with: Principal, id: u8) -> Vec<Arc<SharedKey>> {
-    let key = EncryptionKey::import(&[7; 32]).unwrap();
-    vec![Arc::new(SharedKey::new(KeyId([id; 16]), with, key).unwrap())]
+    let key = EncryptionKey::import(&[7; 32]).expect("not zero");
+    vec![Arc::new(SharedKey::new(KeyId([id; 16]), with, key).expect("not zero"))]
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn two_hundred_streams_at_once() -> io::Result<()> {
                 Ok::<_, io::Error>(())
             });
         }
-        let mut seen = vec![false; STREAMS];
+        let mut seen = [false; STREAMS];
         for _ in 0..STREAMS {
             let (stream, _) = network.listener.accept().await?;
             let number: usize = stream.resource().parse().map_err(io::Error::other)?;
