@@ -29,6 +29,7 @@ mod send;
 mod stats;
 
 pub use config::{Config, ParityPolicy, Redundancy};
+pub use egress::Transmitted;
 pub use error::{ConnectionError, Delivery, ReadError, WriteError};
 pub use keys::KeyLimits;
 pub use opening::Dial;

@@ -308,27 +308,20 @@ impl Connection {
                 .sending
                 .range((std::ops::Bound::Excluded(self.sending_cursor), std::ops::Bound::Unbounded));
             let wrapped = self.sending.range(..=self.sending_cursor);
+            let room = self.flow.max_send.saturating_sub(self.flow.sent);
             let next = after
                 .chain(wrapped)
                 .copied()
-                .find(|id| self.streams.get(id).is_some_and(|s| s.send.has_pending() && !s.send.owes()));
+                .find(|id| self.streams.get(id).is_some_and(|s| s.send.can_freeze(room, hold)));
             let Some(id) = next else { return };
             if !ready(&self.paths, hops) {
                 done.blocked = true;
                 return;
             }
             let Some(stream) = self.streams.get_mut(&id) else { return };
-            let room = self.flow.max_send.saturating_sub(self.flow.sent);
             let before = stream.send.offset();
-            let frozen = stream.send.freeze(room, keys.phase(), policy.set, hold);
             self.sending_cursor = id;
-            let Some(block) = frozen else {
-                // The windows are closed for this stream; another may still go.
-                if !self.another_can_send(id) {
-                    return;
-                }
-                continue;
-            };
+            let Some(block) = stream.send.freeze(room, keys.phase(), policy.set, hold) else { return };
             self.stats.blocks_sent += 1;
             let mut writer = Writer {
                 now,
@@ -351,14 +344,6 @@ impl Connection {
             }
         }
         done.more = true;
-    }
-
-    fn another_can_send(&self, id: StreamId) -> bool {
-        self.flow.max_send > self.flow.sent
-            && self.sending.iter().any(|other| {
-                *other > id
-                    && self.streams.get(other).is_some_and(|s| s.send.has_pending() && s.send.may_freeze())
-            })
     }
 
     // ---- when nothing comes back ----------------------------------------------------------------------------

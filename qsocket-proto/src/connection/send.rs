@@ -207,8 +207,8 @@ impl SendStream {
         !self.blocks.is_empty()
     }
 
-    /// Settles the next block: as much of the pending bytes as the windows allow. `None` if they allow nothing,
-    /// or the block window is used up, or (with `hold`) an earlier block is unacknowledged and this one is small.
+    /// Settles the next block: as much of the pending bytes as the windows allow. `None` unless
+    /// [`can_freeze`](Self::can_freeze).
     pub(crate) fn freeze(
         &mut self,
         connection_room: u64,
@@ -216,10 +216,7 @@ impl SendStream {
         set: ParitySet,
         hold: bool,
     ) -> Option<&mut SentBlock> {
-        if !self.has_pending() {
-            return None;
-        }
-        if self.blocks.front().is_some_and(|b| self.next_block >= b.number + BLOCK_WINDOW) {
+        if !self.can_freeze(connection_room, hold) {
             return None;
         }
         let allowed = self.max.saturating_sub(self.offset).min(connection_room);
@@ -227,10 +224,6 @@ impl SendStream {
         let mut bytes = self.pending.pop_front().unwrap_or_else(|| self.fresh());
         let head = if self.next_block == 0 { self.resource.len() + 1 } else { 0 } + BlockHeader::BYTES;
         let mut data_len = bytes.len() - head;
-        if data_len > 0 && (allowed == 0 || (hold && !self.blocks.is_empty() && self.pending.is_empty())) {
-            self.pending.push_front(bytes);
-            return None;
-        }
         if data_len > allowed {
             // The rest becomes the next block; its head is made anew.
             let mut rest = vec![0; BlockHeader::BYTES];
@@ -328,10 +321,13 @@ impl SendStream {
         self.blocks.iter().any(|b| !b.due.is_empty())
     }
 
-    /// Whether the stream's own windows allow another block.
-    pub(crate) fn may_freeze(&self) -> bool {
-        (self.max > self.offset || self.pending_bytes == 0)
-            && self.blocks.front().is_none_or(|b| self.next_block < b.number + BLOCK_WINDOW)
+    /// Whether [`freeze`](Self::freeze) makes a block now: there is something to say, nothing older is owed, and
+    /// the windows are open. With `hold`, a small block waits while an earlier one is unacknowledged.
+    pub(crate) fn can_freeze(&self, connection_room: u64, hold: bool) -> bool {
+        let numbers = self.blocks.front().is_none_or(|b| self.next_block < b.number + BLOCK_WINDOW);
+        let bytes = self.max > self.offset && connection_room > 0;
+        let held = hold && !self.blocks.is_empty() && self.pending.len() == 1;
+        self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes && !held)
     }
 
     /// Gives the stream up. Returns what the RESET says: the bytes that count against the windows.

@@ -317,6 +317,66 @@ fn many_streams_share_a_connection_and_leave_nothing_behind() {
 }
 
 #[test]
+fn streams_whose_windows_are_closed_hold_up_no_other() {
+    let mut pair = Pair::new(454);
+    let client = pair.open();
+    let [free, full, stuck] = [(); 3].map(|()| pair.client(client).open(b"").unwrap().unwrap());
+    let data = pattern(MIB);
+    for _ in 0..40 {
+        let _ = pair.client(client).write(full, &data).unwrap();
+        let _ = pair.client(client).write(stuck, &data).unwrap();
+        pair.run_for(Duration::from_millis(20));
+    }
+    for id in [full, stuck] {
+        assert_eq!(pair.client(client).write(id, &data), Ok(0), "window and send buffer are full");
+    }
+    // Whoever's turn it is: one wake-up is enough.
+    for _ in 0..5 {
+        pair.client(client).write(free, b"small").unwrap();
+        let before = pair.client(client).stats().blocks_sent;
+        pair.transmit_once(client);
+        assert_eq!(pair.client(client).stats().blocks_sent, before + 1);
+    }
+}
+
+#[test]
+fn two_hundred_streams_at_once_share_the_windows_without_starving() {
+    let mut pair = Pair::new(455);
+    let client = pair.open();
+    let up = pattern(300_001);
+    let mut streams: Vec<_> =
+        (0..200).map(|_| (pair.client(client).open(b"").unwrap().unwrap(), 0)).collect();
+    let mut at_server: Vec<(crate::endpoint::Handle, StreamId, usize)> = Vec::new();
+    let mut done = 0;
+    let mut buf = vec![0; 64 * 1024];
+    while done < streams.len() {
+        for (id, written) in streams.iter_mut().filter(|(_, written)| *written < up.len()) {
+            *written += pair.client(client).write(*id, &up[*written..]).unwrap();
+            if *written == up.len() {
+                pair.client(client).finish(*id).unwrap();
+            }
+        }
+        while let Some((handle, id, _)) = pair.accepted() {
+            at_server.push((handle, id, 0));
+        }
+        for (handle, id, read) in &mut at_server {
+            while let Some(n) = pair.server(*handle).read(*id, &mut buf).unwrap() {
+                assert!(buf[..n] == up[*read..*read + n]);
+                *read += n;
+                if n == 0 {
+                    pair.server(*handle).release(*id);
+                    done += 1;
+                    *read = usize::MAX;
+                    break;
+                }
+            }
+        }
+        at_server.retain(|(.., read)| *read != usize::MAX);
+        assert!(pair.step(), "nothing more happens, {done} streams are done");
+    }
+}
+
+#[test]
 fn keys_are_replaced_at_lowered_limits_while_data_flows() {
     let limits = KeyLimits { soft_seals: 60, hard_seals: 4000, age: Duration::from_secs(3600) };
     let mut pair = Pair::with(460, |c| c.key_limits = limits, |c| c.key_limits = limits);

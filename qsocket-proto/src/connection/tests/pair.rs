@@ -357,6 +357,12 @@ impl Pair {
         handle
     }
 
+    /// One call of `transmit`, as a shell makes it after one wake-up.
+    pub(super) fn transmit_once(&mut self, client: Handle) -> Transmitted {
+        let End { connections, boxes, .. } = &mut self.ends[0];
+        connections.get_mut(&client).unwrap().transmit(self.now, boxes)
+    }
+
     pub(super) fn open(&mut self) -> Handle {
         let handle = self.dial();
         self.run_until(|p| p.client(handle).is_open() || p.client(handle).error().is_some());
