@@ -238,7 +238,9 @@ impl Connection {
             }
         }
         (ack.control, ack.control_before) = self.heard.ack();
-        for (stream, next) in std::mem::take(&mut self.ack_gone) {
+        while ack.streams.len() < MAX_ACK_STREAMS
+            && let Some((stream, next)) = self.ack_gone.pop_first()
+        {
             ack.streams.push(StreamAck { stream, next, ranges: Vec::new() });
         }
         for id in std::mem::take(&mut self.ack_streams) {
@@ -251,7 +253,8 @@ impl Connection {
             let room = MAX_ACK_PARTIAL - ack.partial.len();
             ack.partial.extend(stream.recv.partial(id).take(room));
         }
-        self.ack_at = if self.ack_streams.is_empty() { None } else { self.ack_at };
+        let all_said = self.ack_streams.is_empty() && self.ack_gone.is_empty();
+        self.ack_at = if all_said { None } else { self.ack_at };
         self.ack_wide = false;
         self.ack_blocks = 0;
         self.ack_bytes = 0;
@@ -381,8 +384,9 @@ impl Connection {
                     }
                 }
                 // The first time, what the path counters say arrived is believed; after that, only what the
-                // receiver says it opened.
-                let believe = self.attempts <= 1;
+                // receiver says it opened. Kept per block: the answer to a PING is progress for the connection,
+                // and none for a block whose ACK was lost.
+                let believe = !std::mem::replace(&mut block.doubted, true);
                 let held = block.outstanding(|s| believe && paths.get(s.path).flow.acked() >= s.end);
                 mended |= block.mend(held);
             }

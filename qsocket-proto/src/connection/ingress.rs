@@ -5,7 +5,7 @@ use super::parking::Parked;
 use super::paths::Joined;
 use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
-use crate::control::{Ack, ControlFrame, MAX_ACK_STREAMS};
+use crate::control::{Ack, ControlFrame};
 use crate::grid::{Plan, StripeSet, is_complete};
 use crate::ids::{PathId, StreamId};
 use crate::open::Refusal;
@@ -17,6 +17,10 @@ const ACK_BLOCKS: u32 = 8;
 
 /// Bytes after which an acknowledgement goes out at once: two of the largest blocks.
 const ACK_BYTES: usize = 512 * 1024;
+
+/// Forgotten streams whose last ACK is still to be said: as many as an application usually drops at once. Those
+/// beyond are acknowledged when their sender asks again.
+const MAX_GONE: usize = 1024;
 
 /// How long path counters may wait to be reported when nothing else calls for an ACK. Stripes that arrive after
 /// their block was complete show in them alone; well below [`crate::path::MIN_TIMEOUT`].
@@ -158,7 +162,7 @@ impl Connection {
                 *noted = next;
                 true
             }
-            None => self.ack_gone.len() < MAX_ACK_STREAMS && self.ack_gone.insert(id, next).is_none(),
+            None => self.ack_gone.len() < MAX_GONE && self.ack_gone.insert(id, next).is_none(),
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct SentBlock {
     pub(crate) first_sent: Option<Instant>,
     pub(crate) last_sent: Option<Instant>,
     pub(crate) resent: bool,
+    /// A probe found it overdue although the path counters said that it arrived.
+    pub(crate) doubted: bool,
     pub(crate) acked: bool,
 }
 
@@ -259,6 +261,7 @@ impl SendStream {
             first_sent: None,
             last_sent: None,
             resent: false,
+            doubted: false,
             acked: false,
         });
         self.next_block += 1;
