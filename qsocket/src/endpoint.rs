@@ -268,7 +268,8 @@ impl Endpoint {
         HopStatus { up, errors }
     }
 
-    /// Resolves when at least `count` of the 25 hops stand.
+    /// Resolves when at least `count` of the 25 hops stand: for programs that want all paths before they begin.
+    /// Opening a stream does not need it. Waits for as long as relays are missing; put a time limit around it.
     ///
     /// # Cancel safety
     /// Safe.
