@@ -385,7 +385,7 @@ impl From<SettingError> for io::Error {
 }
 
 /// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// No file at any of the places.
@@ -445,6 +445,14 @@ pub enum ConfigError {
         /// What is wrong with the key file.
         source: KeyFileError,
     },
+}
+
+/// Shows the sentence that `Display` shows: a program whose `main` returns the error prints this form, and its user
+/// needs the words that say what to do.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<ConfigError> for io::Error {

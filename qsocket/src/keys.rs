@@ -95,7 +95,7 @@ pub fn save_encryption_key(path: impl AsRef<Path>, key: &SharedKey) -> Result<()
 }
 
 /// Why a key file is not used, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
     /// The file system refused.
@@ -178,6 +178,14 @@ impl KeyFileError {
             Self::Symlink { .. } | Self::NotRegular { .. } => io::ErrorKind::InvalidInput,
             Self::TooLarge { .. } | Self::Content { .. } => io::ErrorKind::InvalidData,
         }
+    }
+}
+
+/// Shows the sentence that `Display` shows: a program whose `main` returns the error prints this form, and its user
+/// needs the words that say what to do.
+impl fmt::Debug for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

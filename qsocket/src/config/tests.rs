@@ -143,7 +143,10 @@ fn a_refused_key_file_is_told_with_the_line_that_names_it() {
     let want = format!("{}:1: {} can be opened by others", path.display(), key.display());
     assert!(e.to_string().starts_with(&want), "{e}");
     assert!(e.to_string().ends_with(&format!("run: chmod 600 {}", key.display())), "{e}");
-    assert_eq!(io::Error::from(e).kind(), io::ErrorKind::PermissionDenied);
+    let e = io::Error::from(e);
+    assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
+    // What a `main` that returns the error prints.
+    assert!(format!("{e:?}").contains("run: chmod 600 "), "{e:?}");
 }
 
 #[test]
