@@ -10,6 +10,7 @@ mod tests;
 use crate::access::AccessList;
 use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
+pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
 use std::ffi::OsString;
@@ -22,9 +23,6 @@ use std::time::Duration;
 
 /// The environment variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "QSOCKET_CONFIG";
-
-/// Largest configuration file that is read: room for some ten thousand names and list entries.
-pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// Shortest idle timeout: a connection outlives a pause of the network of this length.
 pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -403,38 +401,9 @@ pub enum ConfigError {
         /// What the variable holds.
         path: PathBuf,
     },
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Everybody may change whom connections go to.
-    #[error("everybody can write to {} (mode {mode:04o}); run: chmod o-w {}", path.display(), crate::text::quoted(path))]
-    Writable {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// More than any configuration holds.
-    #[error("{} is larger than {MAX_FILE_BYTES} bytes; it is not a configuration file", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A setting is unknown, missing, of the wrong type, out of range, or does not go with another one.
-    #[error("{}:{line}: {problem}", path.display())]
-    Setting {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong and what to write.
-        problem: String,
-    },
+    /// The file cannot be read, or a setting in it is refused.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A key file is refused.
     #[error("{}:{line}: {source}", path.display())]
     Key {
@@ -460,9 +429,7 @@ impl From<ConfigError> for io::Error {
         use ConfigError as E;
         let kind = match &e {
             E::NotFound { .. } | E::VariableNamesNothing { .. } => io::ErrorKind::NotFound,
-            E::Io { source, .. } => source.kind(),
-            E::Writable { .. } => io::ErrorKind::PermissionDenied,
-            E::TooLarge { .. } | E::Setting { .. } => io::ErrorKind::InvalidData,
+            E::Settings(source) => source.kind(),
             E::Key { source, .. } => source.kind(),
         };
         Self::new(kind, e)

@@ -5,7 +5,7 @@
 //! hop's own task. The receiving half belongs to that task alone.
 
 use crate::endpoint::Shared;
-use crate::rng::OsRng;
+use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{

@@ -39,17 +39,14 @@ mod connection;
 mod endpoint;
 mod error;
 mod hop;
-pub mod keys;
 mod listener;
-pub mod provision;
 pub mod resolve;
-pub mod rng;
 mod stream;
-mod text;
 
 pub use endpoint::{Endpoint, HopStatus};
 pub use error::{ConnectError, refusal};
 pub use listener::QSocketListener;
+pub use qsocket_files::{keys, provision, rng};
 pub use qsocket_proto::connection::{PathStats, PathStatus, Repairs, Stats};
 pub use qsocket_proto::ids::{PathId, Principal, Role};
 pub use qsocket_proto::open::Refusal;

@@ -17,7 +17,6 @@ mod handshake;
 mod hop;
 mod local;
 mod relay;
-mod rng;
 mod state;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};

@@ -3,7 +3,7 @@
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop, now};
 use crate::relay::{Limits, Stats};
-use crate::rng::OsRng;
+use qsocket_files::rng::OsRng;
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};

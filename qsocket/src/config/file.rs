@@ -1,23 +1,19 @@
 //! The configuration file.
 
 use super::{
-    Config, ConfigError, Listen, MAX_FILE_BYTES, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Raida,
-    Redundancy, RelayAddresses, Tuning,
+    Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Raida, Redundancy,
+    RelayAddresses, Tuning,
 };
 use crate::access::AccessList;
 use crate::keys::{KeyFileError, load_encryption_key, load_raida_key};
 use crate::resolve::{ConfigNames, Target};
-use crate::text;
+use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::ids::Principal;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
-use toml::Spanned;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,58 +66,44 @@ struct RawTuning {
     idle_timeout_seconds: Option<Spanned<i64>>,
 }
 
-/// The file being read, for error messages.
-struct Source<'a> {
-    path: &'a Path,
-    text: &'a str,
+/// The file being read.
+struct Source(SettingsFile);
+
+impl std::ops::Deref for Source {
+    type Target = SettingsFile;
+
+    fn deref(&self) -> &SettingsFile {
+        &self.0
+    }
 }
 
-impl Source<'_> {
-    fn line<T>(&self, at: &Spanned<T>) -> usize {
-        text::line_of(self.text, at.span())
-    }
-
-    fn error<T>(&self, at: &Spanned<T>, problem: impl ToString) -> ConfigError {
-        ConfigError::Setting { path: self.path.to_owned(), line: self.line(at), problem: problem.to_string() }
-    }
-
+impl Source {
     fn key_error(&self, at: &Spanned<String>, source: KeyFileError) -> ConfigError {
-        ConfigError::Key { path: self.path.to_owned(), line: self.line(at), source }
+        ConfigError::Key { path: self.path().to_owned(), line: self.line(at), source }
     }
 
-    /// A path in the file starts at the file's folder.
-    fn resolve(&self, file: &Spanned<String>) -> std::path::PathBuf {
-        self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref())
-    }
-
-    fn address(&self, text: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
-        text.get_ref().parse().map_err(|_| {
-            let what = format!(
-                "{:?} is not an address; write \"IP:PORT\", for example \"127.0.0.1:50000\"",
-                text.get_ref()
-            );
-            self.error(text, what)
-        })
-    }
-
-    fn addresses(&self, list: &Spanned<Vec<Spanned<String>>>) -> Result<RelayAddresses, ConfigError> {
+    fn addresses(&self, list: &Spanned<Vec<Spanned<String>>>) -> Result<RelayAddresses, SettingsError> {
         let parsed: Vec<_> = list.get_ref().iter().map(|a| self.address(a)).collect::<Result<_, _>>()?;
         RelayAddresses::from_list(&parsed).map_err(|e| self.error(list, e))
     }
 
-    fn principal(&self, text: &Spanned<String>, network: u16) -> Result<Principal, ConfigError> {
-        let principal: Principal = text.get_ref().parse().map_err(|e| self.error(text, e))?;
+    fn member(&self, text: &Spanned<String>, network: u16) -> Result<Principal, SettingsError> {
+        let principal = self.principal(text)?;
         if principal.network != network {
             return Err(self.error(text, super::SettingError::PrincipalNetwork { principal, network }));
         }
         Ok(principal)
     }
 
-    fn principals(&self, list: &[Spanned<String>], network: u16) -> Result<BTreeSet<Principal>, ConfigError> {
-        list.iter().map(|p| self.principal(p, network)).collect()
+    fn principals(
+        &self,
+        list: &[Spanned<String>],
+        network: u16,
+    ) -> Result<BTreeSet<Principal>, SettingsError> {
+        list.iter().map(|p| self.member(p, network)).collect()
     }
 
-    fn raida(&self, raw: &Spanned<RawRaida>) -> Result<Raida, ConfigError> {
+    fn raida(&self, raw: &Spanned<RawRaida>) -> Result<Raida, SettingsError> {
         let RawRaida { network, relays, base } = raw.get_ref();
         let number = u16::try_from(*network.get_ref())
             .map_err(|_| self.error(network, "network: write a number from 0 to 65535"))?;
@@ -143,10 +125,10 @@ impl Source<'_> {
         &self,
         raw: &BTreeMap<Spanned<String>, RawName>,
         network: u16,
-    ) -> Result<ConfigNames, ConfigError> {
+    ) -> Result<ConfigNames, SettingsError> {
         let mut names = ConfigNames::new();
         for (name, entry) in raw {
-            let server = self.principal(&entry.server, network)?;
+            let server = self.member(&entry.server, network)?;
             let added = match entry.address.get_ref().parse::<IpAddr>() {
                 Ok(ip) => names.insert_any_port(name.get_ref(), server, ip),
                 Err(_) => {
@@ -166,7 +148,7 @@ impl Source<'_> {
         Ok(names)
     }
 
-    fn tuning(&self, raw: &RawTuning) -> Result<Tuning, ConfigError> {
+    fn tuning(&self, raw: &RawTuning) -> Result<Tuning, SettingsError> {
         let mut tuning =
             Tuning::default().with_ml_kem(raw.ml_kem).with_redundancy(raw.redundancy).with_parity(raw.parity);
         if let Some(seconds) = &raw.idle_timeout_seconds {
@@ -181,37 +163,9 @@ impl Source<'_> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
-    let meta = path.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(failed(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            "not a regular file; name a configuration file",
-        )));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & 0o002 != 0 {
-        return Err(ConfigError::Writable { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
-}
-
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let bytes = read(path)?;
-    let setting = |line, problem| ConfigError::Setting { path: path.to_owned(), line, problem };
-    let text = text::plain(&bytes).map_err(|(line, what)| setting(line, format!("the file {what}")))?;
-    let raw: RawConfig = toml::from_str(text).map_err(|e| {
-        let line = text::line_of(text, e.span().unwrap_or(0..0));
-        setting(line, e.message().to_owned())
-    })?;
-    let source = Source { path, text };
+    let source = Source(SettingsFile::read(path)?);
+    let raw: RawConfig = source.parse()?;
 
     let raida = source.raida(&raw.raida)?;
     let network = raida.network;

@@ -27,7 +27,7 @@ fn folder_with(text: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 fn refusal(text: impl AsRef<[u8]>) -> (usize, String) {
     let (_dir, path) = folder_with(text);
     match Config::from_file(&path) {
-        Err(ConfigError::Setting { line, problem, .. }) => (line, problem),
+        Err(ConfigError::Settings(SettingsError::Setting { line, problem, .. })) => (line, problem),
         other => panic!("{other:?}"),
     }
 }
@@ -161,8 +161,8 @@ fn a_configuration_that_everybody_can_write_is_refused() {
 #[test]
 fn size_and_kind_are_checked() {
     let (dir, path) = folder_with("#".repeat(MAX_FILE_BYTES + 1));
-    assert!(matches!(Config::from_file(&path), Err(ConfigError::TooLarge { .. })));
-    assert!(matches!(Config::from_file(dir.path()), Err(ConfigError::Io { .. })));
+    assert!(matches!(Config::from_file(&path), Err(ConfigError::Settings(SettingsError::TooLarge { .. }))));
+    assert!(matches!(Config::from_file(dir.path()), Err(ConfigError::Settings(SettingsError::Io { .. }))));
     let e = io::Error::from(Config::from_file(dir.path().join("absent")).unwrap_err());
     assert_eq!(e.kind(), io::ErrorKind::NotFound);
 }

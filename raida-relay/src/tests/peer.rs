@@ -1,6 +1,6 @@
 //! Hand-made clients and servers: the hop protocol over a socket and nothing above it.
 
-use crate::rng::OsRng;
+use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::crypto::secret::Secret;
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};

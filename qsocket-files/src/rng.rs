@@ -37,7 +37,7 @@ impl TryRng for OsRng {
 
 impl OsRng {
     /// A number from 0 to below 1, for jitter.
-    pub(crate) fn unit(mut self) -> f64 {
+    pub fn unit(mut self) -> f64 {
         let mut bytes = [0; 4];
         let Ok(()) = self.try_fill_bytes(&mut bytes);
         f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)

@@ -1,23 +1,26 @@
-//! What the configuration and the key files have in common: text with line numbers, paths in messages.
+//! What settings and key files have in common: text with line numbers, paths in messages.
 
 use std::ops::Range;
 use std::path::Path;
 
 /// The line of a byte offset, counted from 1.
-pub(crate) fn line(text: &[u8], offset: usize) -> usize {
+pub fn line(text: &[u8], offset: usize) -> usize {
     1 + text.iter().take(offset).filter(|b| **b == b'\n').count()
 }
 
 /// The line where a span begins.
-pub(crate) fn line_of(text: &str, span: Range<usize>) -> usize {
+pub fn line_of(text: &str, span: Range<usize>) -> usize {
     line(text.as_bytes(), span.start)
 }
 
 /// Text that is not plain UTF-8: the line and what to do.
-pub(crate) type NotText = (usize, &'static str);
+pub type NotText = (usize, &'static str);
 
 /// Refuses what editors and transfers put into text files and what looks right on the screen.
-pub(crate) fn plain(bytes: &[u8]) -> Result<&str, NotText> {
+///
+/// # Errors
+/// The line, and what to do about it.
+pub fn plain(bytes: &[u8]) -> Result<&str, NotText> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err((1, "starts with a byte order mark; save the file as UTF-8 without it"));
     }
@@ -32,7 +35,7 @@ pub(crate) fn plain(bytes: &[u8]) -> Result<&str, NotText> {
 }
 
 /// A path as a shell takes it: as it is when plain, in single quotes otherwise.
-pub(crate) fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain =
         |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'+' | b',' | b':');
