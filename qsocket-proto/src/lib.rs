@@ -18,6 +18,7 @@ pub mod grid;
 pub mod hop;
 pub mod ids;
 pub mod open;
+pub mod operators;
 pub mod path;
 pub mod raida_key;
 pub mod relay;
