@@ -12,6 +12,7 @@ pub mod connection;
 pub mod control;
 pub mod crypto;
 pub mod endpoint;
+pub mod enrol;
 pub mod frame;
 pub mod gf256;
 pub mod grid;
