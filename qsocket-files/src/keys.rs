@@ -1,10 +1,11 @@
-//! Key files: reading, checking and writing the two kinds, RAIDA keys and Encryption keys.
+//! Key files: reading, checking and writing RAIDA keys and Encryption keys, and the files of an enrolment.
 //!
-//! Both are TOML, described in `docs/configuration.md`. A file is refused when others could have read or replaced
+//! All are TOML, described in `docs/configuration.md`. A file is refused when others could have read or replaced
 //! it; the error names the command that mends it. No error repeats what stands in the file.
 //!
 //! The functions block on the file system; call them before the runtime is busy or from a blocking task.
 
+pub mod enrolment;
 mod file;
 mod format;
 #[cfg(test)]

@@ -226,6 +226,7 @@ pub struct Config {
     pub(crate) names: ConfigNames,
     pub(crate) listen: Listen,
     pub(crate) tuning: Tuning,
+    warnings: Vec<String>,
 }
 
 impl Config {
@@ -246,6 +247,7 @@ impl Config {
             names: ConfigNames::new(),
             listen: Listen::default(),
             tuning: Tuning::default(),
+            warnings: Vec::new(),
         })
     }
 
@@ -341,6 +343,20 @@ impl Config {
     /// How connections work.
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
+    }
+
+    /// What the file allows itself and what still deserves a look, each with file and line: too many relays of one
+    /// operator or in one region. They were logged when the file was read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        self.warnings = warnings;
+        self
     }
 }
 

@@ -70,12 +70,17 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     if meta.len() > MAX_FILE_BYTES as u64 {
         return Err(KeyFileError::TooLarge { path: path.to_owned() });
     }
+    read_all(file, path)
+}
+
+/// Reads to the end, at most [`MAX_FILE_BYTES`]. `path` is what errors name.
+pub(super) fn read_all(from: impl Read, path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     // Reserved at once, since growing would leave copies behind; one more byte than allowed shows a file that grew.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
     let mut buffer = Zeroizing::new([0; 4096]);
-    let mut file = file.take(MAX_FILE_BYTES as u64 + 1);
+    let mut from = from.take(MAX_FILE_BYTES as u64 + 1);
     loop {
-        match file.read(&mut *buffer) {
+        match from.read(&mut *buffer) {
             Ok(0) => break,
             Ok(n) => bytes.extend_from_slice(&buffer[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -107,4 +112,26 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
         return Err(KeyFileError::io(path, e));
     }
     dir.sync_all().map_err(|e| KeyFileError::io(path, e))
+}
+
+/// Overwrites a file with zeros, makes that durable, and removes it.
+pub(super) fn erase(path: &Path) -> Result<(), KeyFileError> {
+    let (dir, name) = folder(path)?;
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(&dir, name, flags, Mode::empty()).map_err(|e| match e {
+        rustix::io::Errno::LOOP => KeyFileError::Symlink { path: path.to_owned() },
+        e => KeyFileError::io(path, e.into()),
+    })?;
+    let mut file = File::from(file);
+    let meta = file.metadata().map_err(|e| KeyFileError::io(path, e))?;
+    if !meta.is_file() {
+        return Err(KeyFileError::NotRegular { path: path.to_owned() });
+    }
+    // A file of this kind is no longer; something that grew beyond is not ours to fill.
+    let zeros = vec![0; (meta.len() as usize).min(MAX_FILE_BYTES)];
+    file.write_all(&zeros)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| unlinkat(&dir, name, AtFlags::empty()).map_err(io::Error::from))
+        .and_then(|()| dir.sync_all())
+        .map_err(|e| KeyFileError::io(path, e))
 }

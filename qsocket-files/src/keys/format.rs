@@ -2,6 +2,8 @@
 //!
 //! Read by hand from the parsed document and not through serde, whose errors repeat the values they complain about.
 
+pub(super) mod enrolment;
+
 use super::{KeyFileError, SharedKey};
 use crate::text;
 use qsocket_proto::crypto::schedule::EncryptionKey;
@@ -19,6 +21,8 @@ use zeroize::Zeroizing;
 const VERSION: u32 = 1;
 const RAIDA_KEY: &str = "raida-key";
 const ENCRYPTION_KEY: &str = "encryption-key";
+const REQUEST: &str = "enrolment-request";
+const ANSWER: &str = "enrolment-answer";
 const RAIDA_FIELDS: &[&str] =
     &["kind", "version", "network", "denomination", "serial", "role", "authenticity_numbers"];
 const ENCRYPTION_FIELDS: &[&str] = &["kind", "version", "id", "with", "key"];
@@ -64,6 +68,14 @@ impl<'a> Document<'a> {
             ENCRYPTION_KEY => {
                 let what = "this is an Encryption key; name it in `encryption_keys` in the configuration";
                 return Err(this.problem(found, what));
+            }
+            REQUEST => {
+                return Err(
+                    this.problem(found, "this is an enrolment request; it goes to the relay's operator")
+                );
+            }
+            ANSWER => {
+                return Err(this.problem(found, "this is an enrolment answer; it goes to the principal"));
             }
             _ => return Err(this.problem(found, format!("write kind = \"{kind}\""))),
         }
@@ -111,6 +123,22 @@ impl<'a> Document<'a> {
             .ok_or_else(|| self.problem(value, format!("{name}: write a whole number, {range}")))
     }
 
+    fn role(&self) -> Result<Role, Problem> {
+        let role = self.field("role")?;
+        match self.str(role, "role")? {
+            "client" => Ok(Role::Client),
+            "server" => Ok(Role::Server),
+            _ => Err(self.problem(role, "role: write \"client\" or \"server\"")),
+        }
+    }
+
+    /// Hex digits of one length.
+    fn array<const N: usize>(&self, name: &str) -> Result<[u8; N], Problem> {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.hex(self.field(name)?, name, &[2 * N])?);
+        Ok(out)
+    }
+
     /// Hex digits as bytes. Only digits count: no sign, no blank, no `0x`.
     fn hex(
         &self,
@@ -145,12 +173,7 @@ pub(super) fn parse_raida_key(bytes: &[u8]) -> Result<RaidaKey, Problem> {
         denomination: doc.integer(doc.field("denomination")?, "denomination", "-128 to 127")?,
         serial: doc.integer(doc.field("serial")?, "serial", "0 to 4294967295")?,
     };
-    let role = doc.field("role")?;
-    let role = match doc.str(role, "role")? {
-        "client" => Role::Client,
-        "server" => Role::Server,
-        _ => return Err(doc.problem(role, "role: write \"client\" or \"server\"")),
-    };
+    let role = doc.role()?;
     let field = doc.field("authenticity_numbers")?;
     let list = field.get_ref().as_array().ok_or_else(|| {
         doc.problem(field, "authenticity_numbers: write a list of 25 strings of hex digits")
@@ -192,6 +215,13 @@ pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<SharedKey, Problem> {
 /// Longest text that is written: room for everything at once, since growing would leave copies behind.
 const WRITE_CAPACITY: usize = 4096;
 
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Server => "server",
+    }
+}
+
 fn push_hex(out: &mut String, bytes: &[u8]) {
     for b in bytes {
         for digit in [b >> 4, b & 15] {
@@ -203,10 +233,7 @@ fn push_hex(out: &mut String, bytes: &[u8]) {
 pub(super) fn write_raida_key(key: &RaidaKey) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
     let p = key.principal();
-    let role = match key.role() {
-        Role::Client => "client",
-        Role::Server => "server",
-    };
+    let role = role_name(key.role());
     // Writing to a String cannot fail.
     let _ = write!(
         out,

@@ -81,6 +81,10 @@ labels! {
     ControlIv = "ctl iv",
     /// An Encryption key from a key exchange that the relays store.
     Stored = "stored",
+    /// An authenticity number from the halves of a principal and a relay.
+    EnrolNumber = "enrol number",
+    /// The key of an enrolment's confirmation.
+    EnrolConfirm = "enrol confirm",
 }
 
 /// HKDF-Extract: condenses `ikm` into a uniform secret. The salt need not be secret.

@@ -1,5 +1,7 @@
 //! The configuration file.
 
+mod relays;
+
 use super::{
     Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Raida, Redundancy,
     RelayAddresses, Tuning,
@@ -36,6 +38,7 @@ struct RawRaida {
     network: Spanned<i64>,
     relays: Option<Spanned<Vec<Spanned<String>>>>,
     base: Option<Spanned<String>>,
+    relay: Option<relays::RawRelays>,
 }
 
 #[derive(Deserialize)]
@@ -104,18 +107,20 @@ impl Source {
     }
 
     fn raida(&self, raw: &Spanned<RawRaida>) -> Result<Raida, SettingsError> {
-        let RawRaida { network, relays, base } = raw.get_ref();
+        let RawRaida { network, relays, base, relay } = raw.get_ref();
         let number = u16::try_from(*network.get_ref())
             .map_err(|_| self.error(network, "network: write a number from 0 to 65535"))?;
-        let relays = match (relays, base) {
-            (Some(list), None) => self.addresses(list)?,
-            (None, Some(base)) => {
+        let relays = match (relays, base, relay) {
+            (Some(list), None, None) => self.addresses(list)?,
+            (None, None, Some(relay)) => relays::addresses(self, relay)?,
+            (None, Some(base), None) => {
                 RelayAddresses::from_base(self.address(base)?).map_err(|e| self.error(base, e))?
             }
             _ => {
-                return Err(
-                    self.error(raw, "[raida]: write either `relays` (25 addresses) or `base` (one address)")
-                );
+                return Err(self.error(
+                    raw,
+                    "[raida]: write either `relays` (25 addresses), `base` (one address) or [[raida.relay]] (25 tables)",
+                ));
             }
         };
         Ok(Raida { network: number, relays })
@@ -168,6 +173,10 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let raw: RawConfig = source.parse()?;
 
     let raida = source.raida(&raw.raida)?;
+    let warnings = match &raw.raida.get_ref().relay {
+        Some(relay) => relays::check(&source, relay)?,
+        None => Vec::new(),
+    };
     let network = raida.network;
     let key = load_raida_key(source.resolve(&raw.key)).map_err(|e| source.key_error(&raw.key, e))?;
     let mut config = Config::new(raida, key).map_err(|e| source.error(&raw.key, e))?;
@@ -181,5 +190,6 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     Ok(config
         .with_names(source.names(&raw.names, network)?)
         .with_listen(Listen { access, ports })
-        .with_tuning(source.tuning(&raw.tuning)?))
+        .with_tuning(source.tuning(&raw.tuning)?)
+        .with_warnings(warnings))
 }

@@ -227,3 +227,82 @@ fn a_program_can_build_it() {
     assert_eq!(config.tuning().parity, Parity::Grid);
     assert_eq!(Tuning::default().with_idle_timeout(Duration::ZERO).idle_timeout(), MIN_IDLE_TIMEOUT);
 }
+
+/// A configuration with 25 `[[raida.relay]]` tables, four lines each, the first `n` of them of one operator.
+fn tagged(n: u8, same: &str) -> String {
+    let relays: String = (0..25)
+        .map(|i| {
+            let operator = if i < n { same.to_owned() } else { format!("operator {i}") };
+            format!("[[raida.relay]]\naddress = \"10.0.0.{i}:443\"\noperator = \"{operator}\"\nregion = \"r{i}\"\n")
+        })
+        .collect();
+    format!("key = \"client.key.toml\"\n[raida]\nnetwork = 1\n{relays}")
+}
+
+#[test]
+fn relays_may_be_tables_with_operators() {
+    let (_dir, path) = folder_with(tagged(3, "Example Ltd"));
+    let config = Config::from_file(&path).unwrap();
+    assert_eq!(config.raida().relays.get(PathId::new(7).unwrap()).to_string(), "10.0.0.7:443");
+    assert_eq!(config.warnings(), [] as [String; 0]);
+    // Neither tag is needed, and without any there is nothing to count.
+    let text = tagged(0, "");
+    let plain: Vec<_> =
+        text.lines().filter(|l| !l.contains("operator =") && !l.contains("region =")).collect();
+    let (_dir, path) = folder_with(plain.join("\n"));
+    assert_eq!(Config::from_file(&path).unwrap().warnings(), [] as [String; 0]);
+}
+
+#[test]
+fn many_relays_of_one_operator_are_a_warning_with_its_line() {
+    for (n, line) in [(4, 18), (9, 38)] {
+        let (_dir, path) = folder_with(tagged(n, "Example Ltd"));
+        let config = Config::from_file(&path).unwrap();
+        let [warning] = config.warnings() else { panic!("{:?}", config.warnings()) };
+        let want = format!("{}:{line}: operator \"Example Ltd\" runs {n} relays (0, 1, 2, 3", path.display());
+        assert!(warning.starts_with(&want), "{warning}");
+    }
+    let text = tagged(0, "").replace("operator = \"operator 24\"\n", "");
+    let text = (0..10).fold(text, |t, i| t.replace(&format!("\"r{i}\""), "\"eu\""));
+    let (_dir, path) = folder_with(text);
+    let config = Config::from_file(&path).unwrap();
+    let [untagged, region] = config.warnings() else { panic!("{:?}", config.warnings()) };
+    assert!(untagged.contains(":100: nothing says who operates 1 of the relays (24)"), "{untagged}");
+    assert!(region.contains(":43: region \"eu\" holds 10 relays"), "{region}");
+}
+
+/// The attack: one operator that could stop every opening alone, under two spellings.
+#[test]
+fn ten_relays_of_one_operator_are_refused_with_the_line_of_the_tenth() {
+    let text = tagged(10, "Example Ltd").replacen("Example Ltd", " EXAMPLE ltd ", 1);
+    let (line, problem) = refusal(text);
+    assert_eq!(line, 42);
+    assert!(
+        problem.contains("runs 10 of the 25 relays") && problem.contains("could prevent openings alone"),
+        "{problem}"
+    );
+    let (_, problem) = refusal(tagged(16, "Example Ltd"));
+    assert!(problem.contains("could read connections, impersonate principals"), "{problem}");
+}
+
+#[test]
+fn relay_tables_are_checked() {
+    let text = tagged(0, "");
+    for (from, to, line, what) in [
+        ("network = 1", "network = 1\nbase = \"10.0.0.1:50000\"", 2, "write either `relays`"),
+        ("10.0.0.1:443", "10.0.0.0:443", 4, "stands there twice"),
+        ("\"10.0.0.1:443\"", "\"relay1\"", 9, "not an address"),
+        ("operator = \"operator 1\"", "owner = \"x\"", 10, "unknown field"),
+        ("address = \"10.0.0.1:443\"\n", "", 8, "missing field `address`"),
+        (
+            "[[raida.relay]]\naddress = \"10.0.0.24:443\"\noperator = \"operator 24\"\nregion = \"r24\"\n",
+            "",
+            4,
+            "24 addresses where 25",
+        ),
+    ] {
+        let (at, problem) = refusal(text.replacen(from, to, 1));
+        assert!(problem.contains(what), "{problem}");
+        assert_eq!(at, line, "{problem}");
+    }
+}

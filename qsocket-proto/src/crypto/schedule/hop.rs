@@ -91,6 +91,11 @@ impl ImportedKey {
         self.binder_key().verify(&[hello], binder)
     }
 
+    /// The key of the confirmation with which an enrolment ends (`docs/protocol.md` 16).
+    pub(crate) fn confirmation_key(&self) -> MacKey {
+        MacKey::new(expand_label(&self.0, Label::EnrolConfirm, b""))
+    }
+
     fn binder_key(&self) -> MacKey {
         MacKey::new(expand_label(&self.0, Label::HopBinder, b""))
     }
