@@ -6,6 +6,7 @@ use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::ids::KeyId;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const MINIMAL: &str = "key = \"client.key.toml\"\n[raida]\nnetwork = 1\nbase = \"127.0.0.1:50000\"\n";
