@@ -13,7 +13,7 @@ mod admission;
 mod egress;
 mod router;
 
-pub use admission::{Admission, MAX_HOPS_PER_ADDRESS, TooManyHops};
+pub use admission::{Admission, MAX_HOPS_PER_ADDRESS, TooManyHops, network};
 pub use egress::{CONGESTED_EVERY, Congestion, Egress, EgressLimits, HOP_QUEUE, OUTBOX_TARGET, ROUTE_QUEUE};
 pub use router::{
     Action, HopId, HopInfo, MAX_ADDRESSES, MAX_CONNECTIONS_PER_CLIENT, OpenFacts, REDIAL_AT_MOST, ReadHeader,

@@ -16,11 +16,16 @@
 mod handshake;
 mod hop;
 mod local;
+mod rate;
 mod relay;
 mod state;
+mod stats;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
-pub use relay::{Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server, Stats};
+pub use relay::{
+    HANDSHAKES_PER_SECOND, Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server,
+};
+pub use stats::{Flow, Refusal, Refused, Stats};
 
 #[cfg(test)]
 mod tests;
