@@ -16,7 +16,7 @@ mod egress;
 mod quota;
 mod router;
 
-pub use admission::{Admission, MAX_HOPS_PER_ADDRESS, TooManyHops};
+pub use admission::{Admission, MAX_HOPS_PER_ADDRESS, TooManyHops, network};
 pub use egress::{CONGESTED_EVERY, Congestion, Egress, EgressLimits, HOP_QUEUE, OUTBOX_TARGET, ROUTE_QUEUE};
 pub use quota::{
     Bucket, Losses, MAX_BYTES_PER_SECOND, MAX_ROUTES, MIN_BYTES_PER_SECOND, QUOTA_BURST, QUOTA_BURST_TIME,

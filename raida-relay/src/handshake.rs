@@ -3,10 +3,12 @@
 use crate::hop::now;
 use crate::state::{Core, Keys};
 use qsocket_files::rng::OsRng;
+use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::hop::{
     Dial, Dialer, DialledBy, Established, HandshakeError, Inbox, Outbox, Principals, Responder,
 };
 use qsocket_proto::ids::{Principal, Role};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
@@ -23,7 +25,8 @@ pub(crate) enum Failed {
     Closed,
     #[error("the handshake took too long")]
     TimedOut,
-    #[error("the relay holds no authenticity number of the server")]
+    /// The peer of an incoming connection cannot tell this from a wrong number.
+    #[error("the relay holds no authenticity number of the principal in this role")]
     NoKey,
 }
 
@@ -44,9 +47,16 @@ pub(crate) async fn respond(core: &Core, stream: TcpStream) -> Result<Up, Failed
         let mut responder = Responder::new(now(), core.path, DialledBy::Principal, core.limits.records);
         loop {
             receive(core, &stream, &mut inbox).await?;
-            let done = responder.handle(now(), &mut inbox, &mut outbox, &core.keys, &mut OsRng);
-            // A refusal leaves too.
+            let (done, unknown) = {
+                let keys = Asked { keys: &core.keys, unknown: Cell::new(false) };
+                let done = responder.handle(now(), &mut inbox, &mut outbox, &keys, &mut OsRng);
+                (done, keys.unknown.get())
+            };
+            // A refusal leaves too, and does not depend on what was unknown.
             send(core, &stream, &mut outbox).await?;
+            if unknown {
+                return Err(Failed::NoKey);
+            }
             if let Some(established) = done? {
                 return Ok(Up { stream, established, inbox, outbox });
             }
@@ -126,13 +136,23 @@ async fn send(core: &Core, stream: &TcpStream, outbox: &mut Outbox) -> Result<()
     Ok(())
 }
 
+/// Notes whether a number was asked for that the table does not have, to count it.
+struct Asked<'a> {
+    keys: &'a Keys,
+    unknown: Cell<bool>,
+}
+
+impl Principals for Asked<'_> {
+    fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        let key = self.keys.imported_key(principal, role);
+        self.unknown.set(key.is_none());
+        key
+    }
+}
+
 /// Reads the keys of the relay's table.
 impl Principals for Keys {
-    fn imported_key(
-        &self,
-        principal: Principal,
-        role: Role,
-    ) -> Option<qsocket_proto::crypto::schedule::hop::ImportedKey> {
+    fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
         self.import(principal, role)
     }
 }

@@ -3,7 +3,7 @@
 use crate::state::{Batch, Core, lock};
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
-use qsocket_proto::ids::RouteId;
+use qsocket_proto::ids::{Role, RouteId};
 use qsocket_proto::relay::{Congestion, Egress, HopId};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,8 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Hop {
     pub(crate) id: HopId,
+    /// Of the peer.
+    pub(crate) role: Role,
     stream: TcpStream,
     out: Mutex<Out>,
     /// Tells the hop's task to look at the flags.
@@ -94,9 +96,10 @@ impl Out {
 }
 
 impl Hop {
-    pub(crate) fn new(id: HopId, stream: TcpStream, egress: Egress, sealer: Sealer) -> Self {
+    pub(crate) fn new(id: HopId, role: Role, stream: TcpStream, egress: Egress, sealer: Sealer) -> Self {
         Self {
             id,
+            role,
             stream,
             out: Mutex::new(Out { egress, sealer, stalled: None, end: None }),
             wake: Notify::new(),

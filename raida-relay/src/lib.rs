@@ -16,13 +16,18 @@
 mod handshake;
 mod hop;
 mod local;
+mod rate;
 mod relay;
 mod roster;
 mod state;
+mod stats;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
-pub use relay::{Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server, Stats};
+pub use relay::{
+    HANDSHAKES_PER_SECOND, Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server,
+};
 pub use roster::Roster;
+pub use stats::{Flow, Refusal, Refused, Stats};
 
 #[cfg(test)]
 mod tests;

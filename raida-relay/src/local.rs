@@ -1,7 +1,8 @@
 //! All 25 relays of a RAIDA on loopback.
 
-use crate::relay::{Limits, Relay, Server, Shape, Stats};
+use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
+use crate::stats::Stats;
 use qsocket_proto::ids::{PathId, Principal, RELAYS};
 use qsocket_proto::raida_key::{RaidaKey, RelayTable, relay_table};
 use qsocket_proto::relay::RegisterError;

@@ -1,6 +1,7 @@
 //! One relay: its configuration, its handle, its numbers.
 
 use crate::state::{Core, listen, read_header};
+use crate::stats::Stats;
 use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
 use qsocket_proto::ids::{PathId, Principal};
 use qsocket_proto::raida_key::RelayTable;
@@ -9,6 +10,7 @@ use qsocket_proto::relay::{
 };
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -24,11 +26,18 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(45);
 /// the dialled ones. At most 4 MiB wait for each, but only connections that are authenticated have a queue.
 pub const MAX_CONNECTIONS: usize = 16_384;
 
+/// New TCP connections a second that one address may make, sustained: in two seconds all the hops that it may hold,
+/// so that everybody behind it returns soon after an outage, and too little to keep a core busy with handshakes.
+pub const HANDSHAKES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
+
 /// The bounds of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// TCP connections that one address (IPv6: a /64) may hold; [`MAX_HOPS_PER_ADDRESS`].
     pub hops_per_address: u32,
+    /// New TCP connections a second from one address, sustained; [`HANDSHAKES_PER_SECOND`]. As many as it may hold
+    /// are accepted at once.
+    pub handshakes_per_second: NonZeroU32,
     /// TCP connections accepted in all; [`MAX_CONNECTIONS`].
     pub connections: usize,
     /// Time from the TCP connection to the last byte of the handshake, at most the protocol's
@@ -46,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             hops_per_address: MAX_HOPS_PER_ADDRESS,
+            handshakes_per_second: HANDSHAKES_PER_SECOND,
             connections: MAX_CONNECTIONS,
             handshake: HANDSHAKE_TIMEOUT,
             stalled: STALLED_AFTER,
@@ -107,41 +117,6 @@ pub struct RelayConfig {
     pub dial_any_address: bool,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// A snapshot of a relay's counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Hops whose handshake is finished.
-    pub hops: usize,
-    /// Routes of all clients.
-    pub routes: usize,
-    /// Bytes that wait for sockets and for servers that are dialled.
-    pub queued_bytes: usize,
-    /// DATA payload bytes taken for forwarding.
-    pub forwarded_bytes: u64,
-    /// Frames taken for forwarding.
-    pub forwarded_frames: u64,
-    /// DATA payload bytes dropped and reported with CONGESTED.
-    pub dropped_bytes: u64,
-    /// Incoming TCP connections that did not become a hop, limits included.
-    pub refused_handshakes: u64,
-}
-
-impl std::ops::Add for Stats {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            hops: self.hops + other.hops,
-            routes: self.routes + other.routes,
-            queued_bytes: self.queued_bytes + other.queued_bytes,
-            forwarded_bytes: self.forwarded_bytes + other.forwarded_bytes,
-            forwarded_frames: self.forwarded_frames + other.forwarded_frames,
-            dropped_bytes: self.dropped_bytes + other.dropped_bytes,
-            refused_handshakes: self.refused_handshakes + other.refused_handshakes,
-        }
-    }
 }
 
 /// One running relay (`docs/protocol.md`, section 7).

@@ -2,7 +2,9 @@
 
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop, now};
-use crate::relay::{Limits, Stats};
+use crate::rate::Rate;
+use crate::relay::Limits;
+use crate::stats::{Counters, Forwarded, Refusal, Stats};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
@@ -16,6 +18,7 @@ use qsocket_proto::relay::{
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -23,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 /// How long the accept loop rests after an error that is not about one connection, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -60,14 +63,6 @@ struct Routing {
     armed: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    bytes: AtomicU64,
-    frames: AtomicU64,
-    dropped: AtomicU64,
-    refused: AtomicU64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) path: PathId,
@@ -78,6 +73,7 @@ pub(crate) struct Core {
     routing: Mutex<Routing>,
     /// The routing's next timeout is earlier than what the timer task waits for.
     timer: Notify,
+    rate: Rate,
     admission: Mutex<Admission>,
     connections: AtomicUsize,
     hops: RwLock<BTreeMap<HopId, Arc<Hop>>>,
@@ -96,8 +92,7 @@ pub(crate) struct Batch {
     congested: Vec<Congestion>,
     /// The target of the last DATA frame: stripes of one connection come in rows.
     last: Option<(RouteId, RouteId, Arc<Hop>)>,
-    bytes: u64,
-    frames: u64,
+    forwarded: Forwarded,
 }
 
 impl Batch {
@@ -130,6 +125,7 @@ impl Core {
         handle: Handle,
         router: Router,
     ) -> Arc<Self> {
+        let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
             path,
             limits,
@@ -138,6 +134,7 @@ impl Core {
             handle,
             routing: Mutex::new(Routing { router, armed: None }),
             timer: Notify::new(),
+            rate: Rate::new(limits.handshakes_per_second, burst),
             admission: Mutex::new(Admission::new(limits.hops_per_address)),
             connections: AtomicUsize::new(0),
             hops: RwLock::default(),
@@ -198,23 +195,22 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (hops, queued_bytes) = {
+        let (hops, server_hops, queued_bytes) = {
             let hops = self.hops.read().unwrap_or_else(PoisonError::into_inner);
-            (hops.len(), hops.values().map(|hop| hop.queued_bytes()).sum::<usize>())
+            let servers = hops.values().filter(|hop| hop.role == Role::Server).count();
+            (hops.len(), servers, hops.values().map(|hop| hop.queued_bytes()).sum::<usize>())
         };
         let (routes, waiting) = {
             let routing = lock(&self.routing);
             (routing.router.routes(), routing.router.waiting_bytes())
         };
-        let Counters { bytes, frames, dropped, refused } = &self.counters;
         Stats {
             hops,
+            server_hops,
+            connections: self.connections.load(Ordering::Relaxed),
             routes,
             queued_bytes: queued_bytes + waiting,
-            forwarded_bytes: bytes.load(Ordering::Relaxed),
-            forwarded_frames: frames.load(Ordering::Relaxed),
-            dropped_bytes: dropped.load(Ordering::Relaxed),
-            refused_handshakes: refused.load(Ordering::Relaxed),
+            ..self.counters.stats()
         }
     }
 
@@ -239,7 +235,7 @@ impl Core {
                 match handshake::respond(&core, stream).await {
                     Ok(up) => core.serve(up).await,
                     Err(e) => {
-                        core.counters.refused.fetch_add(1, Ordering::Relaxed);
+                        core.counters.refused(Refusal::from(&e));
                         debug!(relay = %core.path, %peer, error = %e, "refused a hop");
                     }
                 }
@@ -249,13 +245,18 @@ impl Core {
     }
 
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        if !self.rate.admits(address) {
+            self.counters.refused(Refusal::Rate);
+            trace!(relay = %self.path, "an address connects too often");
+            return None;
+        }
         if self.connections.load(Ordering::Relaxed) >= self.limits.connections {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused(Refusal::Connections);
             debug!(relay = %self.path, "holds all the connections that it may");
             return None;
         }
         if let Err(e) = lock(&self.admission).enter(address) {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused(Refusal::Address);
             debug!(relay = %self.path, error = %e, "refused a connection");
             return None;
         }
@@ -265,7 +266,9 @@ impl Core {
 
     async fn dial(self: Arc<Self>, server: Principal, address: SocketAddr) {
         self.thawed().await;
-        match handshake::dial(&self, server, address).await {
+        let dialled = handshake::dial(&self, server, address).await;
+        self.counters.dialled(dialled.is_ok());
+        match dialled {
             Ok(up) => self.serve(up).await,
             Err(e) => {
                 debug!(relay = %self.path, %server, %address, error = %e, "dialling a server failed");
@@ -281,7 +284,7 @@ impl Core {
         let Established { principal, role, dialled_by, sealer, opener, .. } = established;
         let info = HopInfo { principal, role, dialled_by };
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
-        let hop = Arc::new(Hop::new(id, stream, Egress::new(outbox, self.limits.egress), sealer));
+        let hop = Arc::new(Hop::new(id, role, stream, Egress::new(outbox, self.limits.egress), sealer));
         self.hops.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&hop));
         debug!(relay = %self.path, hop = id.0, %principal, ?role, "hop up");
         let mut batch = Batch::default();
@@ -359,6 +362,7 @@ impl Core {
                     if let Frame::Data { offset, payload, .. } = &frame {
                         let congested = target.data(now, route, *offset, payload, origin);
                         batch.congested.extend(congested);
+                        batch.forwarded.frame(Role::Client, payload.len());
                         continue;
                     }
                     if target.control(&frame).is_err() {
@@ -367,6 +371,7 @@ impl Core {
                         self.send(origin.0, &refusal, batch);
                         return;
                     }
+                    batch.forwarded.frame(Role::Client, 0);
                 }
             }
         }
@@ -449,8 +454,7 @@ impl Core {
         }
         let Some((_, to, target)) = &batch.last else { return Ok(()) };
         let congested = target.data(now, *to, offset, payload, (hop.id, route));
-        batch.frames += 1;
-        batch.bytes += payload.len() as u64;
+        batch.forwarded.frame(hop.role, payload.len());
         batch.congested.extend(congested);
         Ok(())
     }
@@ -471,7 +475,7 @@ impl Core {
             Verdict::Close(reason) => Err(End::Reason(reason)),
             Verdict::Reply(reply) => {
                 if let Frame::Congested { bytes, .. } = reply {
-                    self.counters.dropped.fetch_add(bytes.into(), Ordering::Relaxed);
+                    self.counters.dropped(bytes);
                 }
                 self.reply(hop, &reply, batch)
             }
@@ -489,7 +493,8 @@ impl Core {
                     }
                     return Ok(());
                 }
-                batch.frames += 1;
+                let bytes = if let Frame::Data { payload, .. } = &frame { payload.len() } else { 0 };
+                batch.forwarded.frame(hop.role, bytes);
                 batch.touch(&target);
                 Ok(())
             }
@@ -508,12 +513,10 @@ impl Core {
     /// Tells senders of dropped frames, and writes to every hop of the batch.
     pub(crate) fn flush(&self, now: Instant, batch: &mut Batch) {
         for Congestion { hop, route, bytes } in std::mem::take(&mut batch.congested) {
-            self.counters.dropped.fetch_add(bytes.into(), Ordering::Relaxed);
+            self.counters.dropped(bytes);
             self.send(hop, &Frame::Congested { route, bytes }, batch);
         }
-        let Batch { bytes, frames, .. } = batch;
-        self.counters.bytes.fetch_add(std::mem::take(bytes), Ordering::Relaxed);
-        self.counters.frames.fetch_add(std::mem::take(frames), Ordering::Relaxed);
+        self.counters.forwarded(&mut batch.forwarded);
         for hop in batch.dirty.drain(..) {
             hop.flush(now);
         }

@@ -2,7 +2,7 @@
 
 mod peer;
 
-use crate::{Limits, LocalRaida, LocalServer, Relay, RelayConfig, Server};
+use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
 use qsocket_proto::hop::{HandshakeError, PING_AFTER, REJECT};
@@ -10,8 +10,9 @@ use qsocket_proto::ids::{PathId, RELAYS, Role, RouteId};
 use qsocket_proto::raida_key::{RaidaKey, relay_table};
 use qsocket_proto::relay::EgressLimits;
 use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Far more than the sockets on the way hold.
@@ -69,7 +70,12 @@ async fn a_known_number_gets_a_hop_and_everything_else_the_same_refusal() {
     }
     let other = Dialling::hello(at, PathId::new(4).unwrap(), &client).await;
     assert_eq!(other.raw_answer().await, REJECT, "another relay's port");
-    assert_eq!((relay.stats().hops, relay.stats().refused_handshakes), (1, 4));
+    let stats = relay.stats();
+    assert_eq!((stats.hops, stats.server_hops, stats.refused.total()), (1, 0, 4));
+    // Told apart here, and nowhere on the wire.
+    let (wrong, unknown) =
+        (stats.refused.get(Refusal::NotAuthentic), stats.refused.get(Refusal::UnknownPrincipal));
+    assert_eq!((wrong, unknown), (3, 1));
 }
 
 /// OPEN, DATA both ways under other route ids, DETACH; two clients with the same id.
@@ -93,7 +99,10 @@ async fn two_clients_reach_one_server() {
         assert_eq!(peer.recv().await, Got::Data(70, 9, payload[..100].to_vec()));
     }
     let stats = relay.stats();
-    assert_eq!((stats.hops, stats.routes, stats.forwarded_bytes), (3, 2, 2 * 16_100));
+    assert_eq!((stats.hops, stats.server_hops, stats.routes), (3, 1, 2));
+    assert_eq!(stats.to_servers, Flow { bytes: 2 * 16_000, frames: 4 });
+    assert_eq!(stats.to_clients, Flow { bytes: 2 * 100, frames: 2 });
+    assert_eq!((stats.dials, stats.dial_failures), (1, 0));
     assert_eq!((stats.dropped_bytes, stats.queued_bytes), (0, 0));
 
     // One ends its route, the other its hop: the server is told of both.
@@ -270,20 +279,25 @@ async fn strangers_are_closed_by_their_first_wrong_byte_or_by_the_deadline() {
     assert_eq!(ended(silent).await, b"");
     let half = Dialling::hello(at, path(), &client).await;
     assert!(!half.raw_answer().await.is_empty(), "ACCEPT, and then the end");
-    assert_eq!((relay.stats().refused_handshakes, relay.stats().hops), (3, 0));
+    let stats = relay.stats();
+    assert_eq!((stats.refused.total(), stats.hops), (3, 0));
+    assert_eq!((stats.refused.get(Refusal::Malformed), stats.refused.get(Refusal::TimedOut)), (1, 2));
 }
 
 #[tokio::test]
 async fn an_address_holds_64_connections_and_gives_them_back() {
     let client = key(1, Role::Client);
-    let relay = relay(&[&client], vec![], Limits::default());
+    let often = NonZeroU32::new(1_000_000).unwrap();
+    let limits = Limits { handshakes_per_second: often, ..Limits::default() };
+    let relay = relay(&[&client], vec![], limits);
     let at = relay.local_addr();
     let mut held = Vec::new();
     for _ in 0..64 {
         held.push(TcpStream::connect(at).await.unwrap());
     }
     assert_eq!(ended(TcpStream::connect(at).await.unwrap()).await, b"");
-    assert_eq!(relay.stats().refused_handshakes, 1);
+    let stats = relay.stats();
+    assert_eq!((stats.connections, stats.refused.total(), stats.refused.get(Refusal::Address)), (64, 1, 1));
     held.truncate(1);
     let again = async {
         loop {
@@ -297,6 +311,53 @@ async fn an_address_holds_64_connections_and_gives_them_back() {
         }
     };
     tokio::time::timeout(GUARD, again).await.expect("places are not given back");
+}
+
+#[tokio::test]
+async fn a_flood_from_one_address_is_cut_off_and_another_address_gets_its_hop() {
+    const FLOOD: u64 = 200;
+    let client = key(1, Role::Client);
+    let limits = Limits { handshakes_per_second: NonZeroU32::MIN, hops_per_address: 8, ..Limits::default() };
+    let relay = relay(&[&client], vec![], limits);
+    let at = relay.local_addr();
+    let start = Instant::now();
+    for _ in 0..FLOOD {
+        let mut flooder = TcpStream::connect(at).await.unwrap();
+        // Those that are let in are refused by their first bytes; the others may be closed already.
+        let _ = flooder.write_all(&[0x47; 32]).await;
+        let answer = ended(flooder).await;
+        assert!(answer == REJECT || answer.is_empty(), "{answer:?}");
+    }
+    let refused = relay.stats().refused;
+    let let_in = FLOOD - refused.get(Refusal::Rate);
+    assert!((8..=8 + start.elapsed().as_secs() + 1).contains(&let_in), "{refused:?}");
+    assert_eq!(refused.total(), FLOOD, "and none of them is a hop");
+
+    let mut peer = Dialling::hello_from("127.0.0.2", at, path(), &client).await.finish().await.unwrap();
+    peer.send(Frame::Ping { token: 5 }).await;
+    assert_eq!(peer.recv().await, Got::Pong(5));
+    let stats = relay.stats();
+    assert_eq!((stats.hops, stats.refused), (1, refused));
+}
+
+#[tokio::test]
+async fn dials_that_fail_are_counted_until_one_leads_to_a_hop() {
+    let s = key(7, Role::Server);
+    let listener = port().await;
+    let relay = relay(&[&s], vec![server(&s, &listener)], Limits::default());
+    for round in 1..=2 {
+        // Taken and closed: no handshake.
+        drop(tokio::time::timeout(GUARD, listener.accept()).await.expect("the relay does not dial"));
+        while relay.stats().dial_failures < round {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((relay.stats().dials, relay.stats().dial_failures_in_a_row), (round, round));
+    }
+    let mut to = Peer::accept(&listener, path(), &s).await;
+    to.send(Frame::Ping { token: 1 }).await;
+    assert_eq!(to.recv().await, Got::Pong(1));
+    let stats = relay.stats();
+    assert_eq!((stats.dials, stats.dial_failures, stats.dial_failures_in_a_row), (3, 2, 0));
 }
 
 #[tokio::test]

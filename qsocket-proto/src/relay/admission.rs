@@ -64,8 +64,9 @@ impl Admission {
     }
 }
 
-/// What one customer of an access network usually controls: an IPv4 address, or an IPv6 /64.
-fn network(address: IpAddr) -> IpAddr {
+/// What one customer of an access network usually controls: an IPv4 address, or an IPv6 /64. Limits by address count
+/// these.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Ends a test that hangs.
 pub(super) const GUARD: Duration = Duration::from_secs(60);
@@ -103,7 +103,13 @@ pub(super) struct Dialling {
 
 impl Dialling {
     pub(super) async fn hello(at: SocketAddr, path: PathId, key: &RaidaKey) -> Self {
-        let stream = TcpStream::connect(at).await.unwrap();
+        Self::hello_from("127.0.0.1", at, path, key).await
+    }
+
+    pub(super) async fn hello_from(from: &str, at: SocketAddr, path: PathId, key: &RaidaKey) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(at).await.unwrap();
         let dial = Dial {
             principal: key.principal(),
             role: key.role(),
