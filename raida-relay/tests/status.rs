@@ -1,6 +1,6 @@
 //! The program against admin ports that are made by hand: what it prints, and what it asks of the system for itself.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

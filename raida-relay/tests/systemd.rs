@@ -1,6 +1,6 @@
 //! The systemd unit is one that systemd accepts, hardens, and lets hold all its connections.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
