@@ -1,11 +1,17 @@
 //! The program around the library: commands, configuration, the store of principals, signals.
 
+mod admin;
 mod check;
 mod cli;
 mod config;
+mod harden;
+mod log;
+mod metrics;
+mod notify;
 mod principal;
 mod run;
 mod state;
+mod status;
 mod store;
 
 use clap::Parser;
@@ -20,12 +26,13 @@ pub(crate) fn main() -> ExitCode {
     // Whatever this program writes, the journals of SQLite included, is for its own user alone.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let Cli { command } = Cli::parse();
-    let done = match command {
+    let done = harden::harden().and_then(|()| match command {
         Command::Run(args) => run::run(&args),
         Command::Cluster(args) => run::cluster(&args),
         Command::Check(args) => check::check(&args),
         Command::Principal(args) => principal::principal(&args),
-    };
+        Command::Status(args) => status::status(&args).map(|()| ExitCode::SUCCESS),
+    });
     match done {
         Ok(code) => code,
         Err(e) => {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::status::StatusArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::relay::{MAX_BYTES_PER_SECOND, MAX_ROUTES, MIN_BYTES_PER_SECOND};
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     ///
     /// Works on the store. A relay that runs sees the change within about a second, without a signal.
     Principal(PrincipalArgs),
+    /// Asks a running relay how it stands
+    Status(StatusArgs),
 }
 
 /// Flags of `run`.
