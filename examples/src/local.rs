@@ -170,7 +170,8 @@ mod tests {
             assert_eq!(server.identity().1, Role::Server);
             assert_eq!(server.raida().relays.as_array(), &raida.relays.addresses());
             let target = client.names().lookup(service.name, service.port).unwrap();
-            assert_eq!(target, Target { server: server.identity().0, address: address(service) });
+            let only = Target { server: server.identity().0, address: address(service) };
+            assert_eq!(target, only.into());
         }
         for file in std::fs::read_dir(&folder).unwrap() {
             assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);

@@ -200,6 +200,15 @@ pub enum Role {
     Server = 2,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
 impl Role {
     /// Reads the one-byte form.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {

@@ -4,6 +4,7 @@
 //! TOML, described in `docs/configuration.md`. Loading blocks on the file system.
 
 mod file;
+mod membership;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -11,6 +12,7 @@ mod tuning;
 use crate::access::AccessList;
 use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
+pub use membership::Membership;
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
@@ -21,6 +23,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use tuning::{MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Redundancy, Tuning};
+
+/// Most networks of one configuration. Each may cost 25 sockets and 25 tasks; 16 stay below the usual limit of open
+/// files.
+pub const MAX_NETWORKS: usize = 16;
 
 /// The environment variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "QSOCKET_CONFIG";
@@ -110,17 +116,19 @@ pub struct Raida {
 /// Settings of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listen {
-    /// Who may connect.
+    /// Who may connect, in all networks.
     pub access: AccessList,
-    /// The 25 addresses to listen at, when they are not one address and the 24 ports that follow.
+    /// The 25 addresses to listen at for the first network, when they are not one address and the 24 ports that
+    /// follow.
     pub ports: Option<RelayAddresses>,
 }
 
 /// Everything an endpoint needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) raida: Raida,
-    pub(crate) key: Arc<RaidaKey>,
+    first: Membership,
+    /// Further networks, in order of preference.
+    more: Vec<Membership>,
     pub(crate) encryption_keys: Vec<Arc<SharedKey>>,
     pub(crate) names: ConfigNames,
     pub(crate) listen: Listen,
@@ -133,19 +141,30 @@ impl Config {
     /// # Errors
     /// When the key is for another network.
     pub fn new(raida: Raida, key: impl Into<Arc<RaidaKey>>) -> Result<Self, SettingError> {
-        let key = key.into();
-        let found = key.principal().network;
-        if found != raida.network {
-            return Err(SettingError::KeyNetwork { found, network: raida.network });
+        Membership::new(raida, key).map(Self::from)
+    }
+
+    /// Adds a further network, behind those that are there: a client prefers the earlier one of two.
+    ///
+    /// # Errors
+    /// When the network is there already, the key's role is not that of the first, or a server's membership lacks
+    /// [`Membership::with_listen`] or a client's has it.
+    pub fn with_membership(mut self, membership: Membership) -> Result<Self, SettingError> {
+        let network = membership.network();
+        if self.in_network(network).is_some() {
+            return Err(SettingError::NetworkTwice(network));
         }
-        Ok(Self {
-            raida,
-            key,
-            encryption_keys: Vec::new(),
-            names: ConfigNames::new(),
-            listen: Listen::default(),
-            tuning: Tuning::default(),
-        })
+        if self.memberships().count() == MAX_NETWORKS {
+            return Err(SettingError::TooManyNetworks);
+        }
+        match (self.first.role(), membership.role(), membership.listen()) {
+            (Role::Client, Role::Client, None) | (Role::Server, Role::Server, Some(_)) => {}
+            (Role::Server, Role::Server, None) => return Err(SettingError::ListenMissing(network)),
+            (Role::Client, Role::Client, Some(_)) => return Err(SettingError::ListenOfClient),
+            (first, found, _) => return Err(SettingError::Roles { first, found }),
+        }
+        self.more.push(membership);
+        Ok(self)
     }
 
     /// Finds and reads the configuration: the file that `QSOCKET_CONFIG` names, else `qsocket/config.toml` in the
@@ -169,14 +188,15 @@ impl Config {
     /// Adds a secret shared with one other principal, which then enters the keys of all connections with it.
     ///
     /// # Errors
-    /// When the other principal is of another network, is oneself, or the id is already there.
+    /// When the other principal is in none of the networks, is oneself, or the id is already there. Add the networks
+    /// first.
     pub fn with_encryption_key(mut self, key: impl Into<Arc<SharedKey>>) -> Result<Self, SettingError> {
         let key = key.into();
-        let (with, network) = (key.with(), self.raida.network);
-        if with.network != network {
-            return Err(SettingError::PrincipalNetwork { principal: with, network });
-        }
-        if with == self.key.principal() {
+        let with = key.with();
+        let Some(own) = self.in_network(with.network) else {
+            return Err(self.not_in(with));
+        };
+        if with == own.principal() {
             return Err(SettingError::OwnEncryptionKey(with));
         }
         if self.encryption_keys.iter().any(|k| k.id() == key.id()) {
@@ -207,19 +227,37 @@ impl Config {
         self
     }
 
-    /// The network and its relays.
+    pub(crate) fn first(&self) -> &Membership {
+        &self.first
+    }
+
+    pub(crate) fn more(&self) -> &[Membership] {
+        &self.more
+    }
+
+    /// The networks, in order of preference; there is at least one.
+    pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// The membership of one network.
+    pub fn in_network(&self, network: u16) -> Option<&Membership> {
+        self.memberships().find(|m| m.network() == network)
+    }
+
+    /// The first network and its relays.
     pub fn raida(&self) -> &Raida {
-        &self.raida
+        self.first.raida()
     }
 
-    /// The principal's own key.
+    /// The principal's own key in the first network.
     pub fn key(&self) -> &Arc<RaidaKey> {
-        &self.key
+        self.first.key()
     }
 
-    /// The principal and its role.
+    /// The principal in the first network, and the role, which is the same in all.
     pub fn identity(&self) -> (Principal, Role) {
-        (self.key.principal(), self.key.role())
+        (self.first.principal(), self.first.role())
     }
 
     /// The secrets shared with other principals.
@@ -241,10 +279,31 @@ impl Config {
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
     }
+
+    fn not_in(&self, principal: Principal) -> SettingError {
+        SettingError::PrincipalNetwork {
+            principal,
+            networks: self.memberships().map(Membership::network).collect(),
+        }
+    }
+}
+
+impl From<Membership> for Config {
+    /// One network; everything else has its default. Its [`Membership::listen`] is not used.
+    fn from(first: Membership) -> Self {
+        Self {
+            first,
+            more: Vec::new(),
+            encryption_keys: Vec::new(),
+            names: ConfigNames::new(),
+            listen: Listen::default(),
+            tuning: Tuning::default(),
+        }
+    }
 }
 
 /// Two settings that do not go together.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettingError {
     /// The own key belongs to another RAIDA.
@@ -257,13 +316,40 @@ pub enum SettingError {
         /// The network of the relays.
         network: u16,
     },
+    /// One network twice.
+    #[error("network {0} is there already; write each network once, with all its relays")]
+    NetworkTwice(u16),
+    /// More networks than one endpoint serves.
+    #[error("more than {MAX_NETWORKS} networks; keep those that are needed")]
+    TooManyNetworks,
+    /// A client's key and a server's in one configuration.
+    #[error(
+        "this RAIDA key has the role {found}, that of the first network the role {first}; use keys of one role, and a second configuration for the other"
+    )]
+    Roles {
+        /// The role in the first network.
+        first: Role,
+        /// The role of this key.
+        found: Role,
+    },
+    /// A server without an address for a further network.
+    #[error(
+        "network {0} is not the first, so this server listens for it at 25 more ports; write `listen = \"IP:PORT\"`, the first of them"
+    )]
+    ListenMissing(u16),
+    /// A client does not listen.
+    #[error("`listen` is for servers, and this RAIDA key has the role client; remove it")]
+    ListenOfClient,
     /// A principal of another RAIDA.
-    #[error("{principal} is not in network {network}; only principals of one network reach each other")]
+    #[error(
+        "{principal} is not in network {}; only principals of one network reach each other",
+        list(networks)
+    )]
     PrincipalNetwork {
         /// The principal.
         principal: Principal,
-        /// The network of the relays.
-        network: u16,
+        /// The networks of the configuration.
+        networks: Vec<u16>,
     },
     /// An Encryption key with oneself.
     #[error(
@@ -273,6 +359,18 @@ pub enum SettingError {
     /// Two Encryption keys with one id.
     #[error("another Encryption key has the same id; name each key once")]
     KeyIdTwice,
+}
+
+/// Numbers of networks, for people: `1, 2 or 3`.
+pub(crate) fn list(networks: &[u16]) -> String {
+    match networks {
+        [] => "none".to_owned(),
+        [one] => one.to_string(),
+        [most @ .., last] => {
+            let most: Vec<_> = most.iter().map(u16::to_string).collect();
+            format!("{} or {last}", most.join(", "))
+        }
+    }
 }
 
 impl From<SettingError> for io::Error {

@@ -1,6 +1,6 @@
 //! A connection in the shell: the state machine behind its own lock, those who wait for it, and its driver.
 
-use crate::endpoint::Shared;
+use crate::endpoint::Network;
 use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
@@ -80,19 +80,19 @@ impl Conn {
     }
 
     /// Passes on what happened to those who wait for it.
-    pub(crate) fn dispatch(self: &Arc<Self>, shared: &Shared, state: &mut State) {
+    pub(crate) fn dispatch(self: &Arc<Self>, network: &Network, state: &mut State) {
         while let Some(event) = state.connection.poll_event() {
             match event {
                 Event::Readable(id) => state.readers.remove(&id).into_iter().for_each(Waker::wake),
                 Event::Writable(id) => state.writers.remove(&id).into_iter().for_each(Waker::wake),
                 Event::Established => {
-                    shared.confirmed(self.handle);
+                    network.confirmed(self.handle);
                     self.changed.notify_waiters();
                 }
                 Event::StreamsAllowed => self.changed.notify_waiters(),
                 Event::StreamOpened => {
                     while let Some((id, resource)) = state.connection.accept() {
-                        shared.offer(self, &mut state.connection, id, resource);
+                        network.offer(self, &mut state.connection, id, resource);
                     }
                 }
                 Event::Closed => self.changed.notify_waiters(),
@@ -101,12 +101,12 @@ impl Conn {
     }
 
     /// Drives the connection until it is closed.
-    pub(crate) async fn drive(self: Arc<Self>, shared: Arc<Shared>) {
+    pub(crate) async fn drive(self: Arc<Self>, network: Arc<Network>) {
         let mut retried = false;
         let mut used = false;
         loop {
             let deadline = {
-                let mut sink = Sink { shared: &shared, dirty: PathSet::EMPTY };
+                let mut sink = Sink { network: &network, dirty: PathSet::EMPTY };
                 let now = Instant::now();
                 let mut state = self.lock();
                 if state.connection.poll_timeout().is_some_and(|(at, _)| at <= now) {
@@ -118,7 +118,7 @@ impl Conn {
                 }
                 used |= streams > 0;
                 let done = state.connection.transmit(now, &mut sink);
-                self.dispatch(&shared, &mut state);
+                self.dispatch(&network, &mut state);
                 let deadline = state.connection.poll_timeout().map(|(at, _)| at);
                 let closed = state.connection.is_closed();
                 drop(state);
@@ -127,7 +127,7 @@ impl Conn {
                     break;
                 }
                 // An outbox that drained before the wish was known is tried once more.
-                retried = done.blocked && !shared.wants_room() && !retried;
+                retried = done.blocked && !network.wants_room() && !retried;
                 if done.more || retried { Some(now) } else { deadline }
             };
             match deadline {
@@ -139,7 +139,7 @@ impl Conn {
                 None => self.wake.notified().await,
             }
         }
-        shared.forget(&self);
+        network.forget(&self);
     }
 
     /// Why the connection ended, if it did.
@@ -150,7 +150,7 @@ impl Conn {
 
 /// The outboxes of an endpoint's hops, and which of them were written to.
 pub(crate) struct Sink<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) network: &'a Network,
     pub(crate) dirty: PathSet,
 }
 
@@ -158,18 +158,18 @@ impl Sink<'_> {
     /// Gives what was written to the sockets.
     pub(crate) fn flush(&mut self, now: Instant) {
         for path in std::mem::take(&mut self.dirty).iter() {
-            self.shared.hop(path).flush(now);
+            self.network.hop(path).flush(now);
         }
     }
 }
 
 impl Hops for Sink<'_> {
     fn room(&mut self, path: PathId) -> usize {
-        self.shared.hop(path).room()
+        self.network.hop(path).room()
     }
 
     fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
         self.dirty.insert(path);
-        self.shared.hop(path).write(write)
+        self.network.hop(path).write(write)
     }
 }

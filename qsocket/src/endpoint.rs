@@ -1,91 +1,67 @@
-//! An endpoint: one principal's 25 hops, and every connection over them.
+//! An endpoint: a principal in one or more networks, with 25 hops in each, and every connection over them.
 
 mod default;
+mod network;
 
-use crate::access::{AccessList, Decision, Reason};
-use crate::config::{self, Config};
-use crate::connection::{Conn, Lifetime, Sink};
+use crate::config::Config;
+use crate::connection::{Conn, Lifetime};
 use crate::error::ConnectError;
-use crate::hop::{self, Hop};
-use crate::keys::SharedKey;
-use crate::resolve::{Resolve, Target, parse_name_port};
+use crate::resolve::{Resolve, Target, Targets, parse_name_port};
 use crate::stream::QSocketStream;
-use qsocket_files::rng::OsRng;
-use qsocket_proto::connection::{self as proto, Connection, ConnectionError, Dial};
-use qsocket_proto::crypto::schedule::EncryptionKey;
-use qsocket_proto::crypto::sha256;
-use qsocket_proto::endpoint::{Admission, Endpoint as Core, Handle, Routed};
-use qsocket_proto::frame::Frame;
-use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role, StreamId};
-use qsocket_proto::open::{MlKem, Refusal};
-use qsocket_proto::raida_key::RaidaKey;
-use std::collections::{BTreeMap, HashMap};
+use qsocket_proto::connection::ConnectionError;
+use qsocket_proto::ids::{PathId, PathSet, Principal, RELAYS, Role, StreamId};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use default::default_client;
+pub(crate) use network::Network;
 
 /// Accepted streams that wait for [`QSocketListener::accept`](crate::QSocketListener::accept); as many as a TCP
-/// listener's usual backlog. Further ones are refused with [`Refusal::Busy`].
+/// listener's usual backlog. Further ones are refused with [`Refusal::Busy`](crate::Refusal::Busy).
 pub(crate) const ACCEPT_QUEUE: usize = 1024;
 
 /// Time that [`Endpoint::close`] gives its connections to say goodbye.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Everything that hops, connections and streams of one endpoint share.
-pub(crate) struct Shared {
-    config: Config,
-    relay_set: [u8; 32],
-    core: Mutex<Locked>,
-    hops: [Hop; RELAYS],
-    /// Client: the connection to each server, which new streams use.
-    peers: Mutex<HashMap<Target, Arc<Conn>>>,
-    /// Server: where accepted streams go.
-    accepted: Option<mpsc::Sender<(QSocketStream, SocketAddr)>>,
-    /// Some connection waits for an outbox to drain.
-    room_wanted: AtomicBool,
-    token: CancellationToken,
-    owner: OnceLock<Weak<Owner>>,
-}
-
-struct Locked {
-    endpoint: Core,
-    connections: BTreeMap<Handle, Arc<Conn>>,
-}
-
 /// Ends every task of the endpoint when the last handle, stream and listener is gone.
 pub(crate) struct Owner {
-    pub(crate) shared: Arc<Shared>,
+    networks: Vec<Arc<Network>>,
     _cancel: DropGuard,
 }
 
 impl Drop for Owner {
     /// Tells the peers, as far as the sockets take it at once.
     fn drop(&mut self) {
-        let now = Instant::now();
-        let mut sink = Sink { shared: &self.shared, dirty: PathSet::EMPTY };
-        for conn in self.shared.connections() {
-            let mut state = conn.lock();
-            state.connection.close(now, 0, "the endpoint is gone");
-            state.connection.transmit(now, &mut sink);
+        for network in &self.networks {
+            network.say_gone();
         }
-        sink.flush(now);
     }
 }
 
-/// A principal with its hops to the 25 relays, over which any number of streams run.
+/// A principal with its hops to the relays, over which any number of streams run.
 ///
 /// A cheap handle: clones share everything. The hops stay for as long as a handle, a stream or a listener of it
 /// does. Most programs need none: [`QSocketStream::connect`] uses one per runtime.
+///
+/// # Several networks
+/// An endpoint whose configuration holds keys of several networks is a principal in each of them. A stream to a server
+/// runs in the first network, in the order of the *caller's* configuration, that the server is in too. If that network
+/// fails, the attempt fails: the next one is not tried, because then whoever can disturb one network would choose
+/// another. A program that wants another network says so, with [`in_network`](Self::in_network).
+///
+/// A client builds the hops of its first network at once, those of another with the first stream in it: 25 connections
+/// each, from which the relays there would learn that this client is up.
 #[derive(Clone)]
 pub struct Endpoint {
-    pub(crate) owner: Arc<Owner>,
+    owner: Arc<Owner>,
+    first: Arc<Network>,
+    /// Further ones, in order of preference.
+    more: Arc<[Arc<Network>]>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -93,21 +69,21 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("principal", &self.principal())
             .field("hops", &self.hops())
+            .field("networks", &self.networks())
             .finish_non_exhaustive()
     }
 }
 
 impl Endpoint {
-    /// An endpoint that opens streams. Its hops are built in the background; call it inside a tokio runtime.
+    /// An endpoint that opens streams. The hops of its first network are built in the background; call it inside a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`ConnectError::NotAClient`], as an [`io::Error`], if the key of the configuration is a server's.
     pub fn client(config: Config) -> io::Result<Self> {
         let (_, Role::Client) = config.identity() else { return Err(ConnectError::NotAClient.into()) };
         let endpoint = Self::new(config, None);
-        for path in PathId::all() {
-            endpoint.spawn(hop::keep(endpoint.owner.shared.clone(), path));
-        }
+        endpoint.first.want_hops();
         Ok(endpoint)
     }
 
@@ -117,38 +93,48 @@ impl Endpoint {
         (Self::new(config, Some(sender)), receiver)
     }
 
-    fn new(config: Config, accepted: Option<mpsc::Sender<(QSocketStream, SocketAddr)>>) -> Self {
-        let (principal, role) = config.identity();
-        let settings = Arc::new(settings(config.tuning()));
-        let core = match role {
-            Role::Client => Core::client(principal, settings, Box::new(OsRng)),
-            Role::Server => {
-                let lists =
-                    Lists { access: config.listen().access.clone(), keys: config.encryption_keys().to_vec() };
-                Core::server(principal, settings, Box::new(OsRng), Box::new(lists))
-            }
-        };
+    fn new(config: Config, accepted: Option<network::Accepted>) -> Self {
         let token = CancellationToken::new();
-        let shared = Arc::new(Shared {
-            relay_set: relay_set(&config),
-            config,
-            core: Mutex::new(Locked { endpoint: core, connections: BTreeMap::new() }),
-            hops: std::array::from_fn(|_| Hop::new()),
-            peers: Mutex::new(HashMap::new()),
-            accepted,
-            room_wanted: AtomicBool::new(false),
-            token: token.clone(),
-            owner: OnceLock::new(),
-        });
-        let owner = Arc::new(Owner { shared: shared.clone(), _cancel: token.drop_guard() });
-        // Fresh a line above: nobody set it.
-        let _ = shared.owner.set(Arc::downgrade(&owner));
-        Self { owner }
+        let config = Arc::new(config);
+        let start = |membership: &crate::config::Membership| {
+            Network::new(config.clone(), membership.clone(), accepted.clone(), token.child_token())
+        };
+        let first = start(config.first());
+        let more: Arc<[_]> = config.more().iter().map(start).collect();
+        let networks: Vec<_> = std::iter::once(&first).chain(&*more).cloned().collect();
+        let owner = Arc::new(Owner { networks, _cancel: token.drop_guard() });
+        for network in &owner.networks {
+            network.set_owner(&owner);
+        }
+        Self { owner, first, more }
     }
 
-    /// Runs a task for as long as the endpoint lives.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.owner.shared.spawn(task);
+    /// The networks of this handle, in order of preference.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Arc<Network>> {
+        std::iter::once(&self.first).chain(&*self.more)
+    }
+
+    /// The numbers of the networks, in order of preference; there is at least one.
+    pub fn networks(&self) -> Vec<u16> {
+        self.parts().map(|n| n.number()).collect()
+    }
+
+    /// A handle of this endpoint for one network: all that it does and tells is about that network alone. `None` if
+    /// there is no key for it.
+    pub fn in_network(&self, network: u16) -> Option<Self> {
+        let first = self.parts().find(|n| n.number() == network)?.clone();
+        Some(Self { owner: self.owner.clone(), first, more: Arc::new([]) })
+    }
+
+    /// The first network that both sides are in.
+    fn choose(&self, to: &Targets) -> Result<(&Arc<Network>, Target), ConnectError> {
+        if self.first.identity().1 != Role::Client {
+            return Err(ConnectError::NotAClient);
+        }
+        self.parts().find_map(|n| Some((n, to.in_network(n.number())?))).ok_or_else(|| {
+            let theirs = to.as_slice().iter().map(|t| t.server.network).collect();
+            ConnectError::NoCommonNetwork { ours: self.networks(), theirs }
+        })
     }
 
     /// Opens a stream to `name:port`, as the configuration resolves it.
@@ -161,7 +147,7 @@ impl Endpoint {
     /// # Cancel safety
     /// Safe: a dropped attempt leaves at most a connection that the next one uses.
     pub async fn connect(&self, name: impl AsRef<str>) -> io::Result<QSocketStream> {
-        self.connect_with(name, self.owner.shared.config.names()).await
+        self.connect_with(name, self.first.names()).await
     }
 
     /// Opens a stream to `name:port`, as `names` resolves it.
@@ -178,26 +164,27 @@ impl Endpoint {
     ) -> io::Result<QSocketStream> {
         let name = name.as_ref();
         let (host, port) = parse_name_port(name)?;
-        let target = names.resolve(host, port).await?;
-        self.connect_to(target, name).await
+        let targets = names.resolve(host, port).await?;
+        self.connect_to(targets, name).await
     }
 
     /// Opens a stream to a server at an address that it registered. `resource` (at most 255 bytes) tells the
-    /// server what the stream is for.
+    /// server what the stream is for. `to` is a [`Target`], or [`Targets`] if the server is in several networks: see
+    /// [there](Self#several-networks) which one is used.
     ///
     /// # Errors
     /// [`ConnectError`], inside the [`io::Error`]. Nothing was sent.
     ///
     /// # Cancel safety
     /// As [`connect`](Self::connect).
-    pub async fn connect_to(&self, target: Target, resource: &str) -> io::Result<QSocketStream> {
-        let shared = &self.owner.shared;
+    pub async fn connect_to(&self, to: impl Into<Targets>, resource: &str) -> io::Result<QSocketStream> {
+        let (network, target) = self.choose(&to.into())?;
         loop {
-            let (conn, fresh) = shared.peer(target)?;
-            match self.open_on(&conn, resource).await {
+            let (conn, fresh) = network.peer(target)?;
+            match open_on(network, &conn, resource).await {
                 // A connection from before may have ended unnoticed; the next round dials a fresh one.
-                Err(Opening::Ended(_)) if !fresh => shared.drop_peer(target, &conn),
-                opened => return self.finish_connect(conn, opened),
+                Err(Opening::Ended(_)) if !fresh => network.drop_peer(target, &conn),
+                opened => return self.finish_connect(network, conn, opened),
             }
         }
     }
@@ -210,35 +197,18 @@ impl Endpoint {
     ///
     /// # Cancel safety
     /// Safe: a dropped attempt ends the connection.
-    pub async fn connect_fresh(&self, target: Target, resource: &str) -> io::Result<QSocketStream> {
-        let conn = self.owner.shared.dial(target, Lifetime::OneStream)?;
+    pub async fn connect_fresh(&self, to: impl Into<Targets>, resource: &str) -> io::Result<QSocketStream> {
+        let (network, target) = self.choose(&to.into())?;
+        let conn = network.dial(target, Lifetime::OneStream)?;
         let attempt = Attempt(Some(conn.clone()));
-        let opened = self.open_on(&conn, resource).await;
+        let opened = open_on(network, &conn, resource).await;
         attempt.disarm();
-        self.finish_connect(conn, opened)
-    }
-
-    /// Waits until the connection takes another stream.
-    async fn open_on(&self, conn: &Arc<Conn>, resource: &str) -> Result<StreamId, Opening> {
-        loop {
-            let changed = conn.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let opened = conn.lock().connection.open(resource.as_bytes());
-            match opened {
-                Ok(None) => {}
-                Ok(Some(id)) => return Ok(id),
-                Err(cause) => return Err(Opening::Ended(cause)),
-            }
-            tokio::select! {
-                () = changed => {}
-                () = self.owner.shared.token.cancelled() => return Err(Opening::EndpointClosed),
-            }
-        }
+        self.finish_connect(network, conn, opened)
     }
 
     fn finish_connect(
         &self,
+        network: &Network,
         conn: Arc<Conn>,
         opened: Result<StreamId, Opening>,
     ) -> io::Result<QSocketStream> {
@@ -251,53 +221,73 @@ impl Endpoint {
             Err(Opening::Ended(ConnectionError::Refused(reason))) => {
                 Err(ConnectError::Refused(reason).into())
             }
-            Err(Opening::Ended(cause)) => Err(ConnectError::Failed { cause, hops: self.hops() }.into()),
+            Err(Opening::Ended(cause)) => {
+                let (network, hops) = (network.number(), network.hop_status());
+                Err(ConnectError::Failed { cause, network, hops }.into())
+            }
         }
     }
 
-    /// Whose endpoint this is.
+    /// Who this is in the first network; [`in_network`](Self::in_network) tells of the others.
     pub fn principal(&self) -> Principal {
-        self.owner.shared.config.identity().0
+        self.first.identity().0
     }
 
-    /// How the 25 hops stand.
+    /// How the 25 hops of the first network stand.
     pub fn hops(&self) -> HopStatus {
-        let shared = &self.owner.shared;
-        let up = PathId::all().filter(|p| shared.hop(*p).is_up()).collect();
-        let errors = PathId::all().filter_map(|p| Some((p, shared.hop(p).last_error()?))).collect();
-        HopStatus { up, errors }
+        self.first.hop_status()
     }
 
-    /// Resolves when at least `count` of the 25 hops stand: for programs that want all paths before they begin.
-    /// Opening a stream does not need it. Waits for as long as relays are missing; put a time limit around it.
+    /// Resolves when at least `count` of the 25 hops of the first network stand: for programs that want all paths
+    /// before they begin. Opening a stream does not need it. A client's hops are built if they were not. Waits for as
+    /// long as relays are missing; put a time limit around it.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn hops_up(&self, count: usize) {
         /// Often enough for people; opening a stream does not need this call.
         const LOOK: Duration = Duration::from_millis(5);
+        self.first.want_hops();
         while self.hops().up.len() < count {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Ends every connection with a word to its peer, then every task. Streams that were not shut down end in an
-    /// error on both sides.
+    /// Ends every connection in the networks of this handle with a word to its peer, then every task there. Streams
+    /// that were not shut down end in an error on both sides.
     pub async fn close(&self) {
-        let shared = &self.owner.shared;
-        let connections = shared.connections();
-        for conn in &connections {
-            conn.lock().connection.close(Instant::now(), 0, "the endpoint closes");
-            conn.wake();
+        for network in self.parts() {
+            network.close_connections();
         }
         let all_closed = async {
-            while !shared.lock().connections.is_empty() {
+            while self.parts().any(|network| network.has_connections()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         // What takes longer is told by silence.
         let _ = tokio::time::timeout(CLOSE_DEADLINE, all_closed).await;
-        shared.token.cancel();
+        for network in self.parts() {
+            network.cancel();
+        }
+    }
+}
+
+/// Waits until the connection takes another stream.
+async fn open_on(network: &Network, conn: &Arc<Conn>, resource: &str) -> Result<StreamId, Opening> {
+    loop {
+        let changed = conn.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let opened = conn.lock().connection.open(resource.as_bytes());
+        match opened {
+            Ok(None) => {}
+            Ok(Some(id)) => return Ok(id),
+            Err(cause) => return Err(Opening::Ended(cause)),
+        }
+        tokio::select! {
+            () = changed => {}
+            () = network.cancelled() => return Err(Opening::EndpointClosed),
+        }
     }
 }
 
@@ -325,7 +315,7 @@ impl Drop for Attempt {
     }
 }
 
-/// How the 25 hops of an endpoint stand.
+/// How the 25 hops of an endpoint stand in one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HopStatus {
     /// Those that stand.
@@ -343,313 +333,4 @@ impl fmt::Display for HopStatus {
         }
         Ok(())
     }
-}
-
-impl Shared {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let token = self.token.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Locked> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn peers(&self) -> MutexGuard<'_, HashMap<Target, Arc<Conn>>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn hop(&self, path: PathId) -> &Hop {
-        &self.hops[path.index()]
-    }
-
-    pub(crate) fn relay(&self, path: PathId) -> SocketAddr {
-        self.config.raida().relays.get(path)
-    }
-
-    pub(crate) fn identity(&self) -> (Principal, Role) {
-        self.config.identity()
-    }
-
-    pub(crate) fn key(&self) -> &RaidaKey {
-        self.config.key()
-    }
-
-    fn connections(&self) -> Vec<Arc<Conn>> {
-        self.lock().connections.values().cloned().collect()
-    }
-
-    fn me(&self) -> Option<Arc<Self>> {
-        self.owner.get()?.upgrade().map(|owner| owner.shared.clone())
-    }
-
-    /// The connection to a server: the one that stands, or a fresh one.
-    fn peer(&self, target: Target) -> Result<(Arc<Conn>, bool), ConnectError> {
-        // Held while dialling, so that streams that are opened at once share one connection.
-        let mut peers = self.peers();
-        if let Some(conn) = peers.get(&target)
-            && conn.error().is_none()
-        {
-            return Ok((conn.clone(), false));
-        }
-        let conn = self.dial(target, Lifetime::Shared)?;
-        peers.insert(target, conn.clone());
-        Ok((conn, true))
-    }
-
-    fn dial(&self, target: Target, lifetime: Lifetime) -> Result<Arc<Conn>, ConnectError> {
-        if self.identity().1 != Role::Client {
-            return Err(ConnectError::NotAClient);
-        }
-        if self.token.is_cancelled() {
-            return Err(ConnectError::Closed);
-        }
-        let encryption_key = self.config.encryption_keys().iter().find(|k| k.with() == target.server);
-        let encryption_key = encryption_key.and_then(|k| {
-            // A key that was loaded is a key that imports.
-            EncryptionKey::import(k.key().expose()).ok().map(|key| (k.id(), key))
-        });
-        let mut core = self.lock();
-        let dial = Dial {
-            client: self.identity().0,
-            server: target.server,
-            source: self.source(target.address),
-            destination: target.address,
-            relay_set: self.relay_set,
-            encryption_key,
-        };
-        let dialled = core.endpoint.dial(Instant::now(), dial);
-        // `source` is made for the destination's family.
-        let (handle, connection) = dialled.map_err(|_| ConnectError::Closed)?;
-        let conn = Conn::new(handle, connection, lifetime);
-        core.connections.insert(handle, conn.clone());
-        drop(core);
-        self.drive(&conn);
-        Ok(conn)
-    }
-
-    fn drop_peer(&self, target: Target, conn: &Arc<Conn>) {
-        let mut peers = self.peers();
-        if peers.get(&target).is_some_and(|c| Arc::ptr_eq(c, conn)) {
-            peers.remove(&target);
-        }
-    }
-
-    /// Where this side's application is: an address of this host, of the destination's family, with a port that
-    /// no socket has.
-    fn source(&self, destination: SocketAddr) -> SocketAddr {
-        let port = 0xc000 | (OsRng.unit() * f64::from(0x4000)) as u16;
-        let local = self.hops.iter().find_map(Hop::local_addr).map(|a| a.ip());
-        let ip = match (destination.ip(), local) {
-            (IpAddr::V4(_), Some(IpAddr::V4(ip))) => ip.into(),
-            (IpAddr::V6(_), Some(IpAddr::V6(ip))) => ip.into(),
-            (IpAddr::V4(_), _) => Ipv4Addr::UNSPECIFIED.into(),
-            (IpAddr::V6(_), _) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        SocketAddr::new(ip, port)
-    }
-
-    fn drive(&self, conn: &Arc<Conn>) {
-        if let Some(shared) = self.me() {
-            self.spawn(conn.clone().drive(shared));
-        }
-    }
-
-    pub(crate) fn path_up(&self, path: PathId) {
-        self.lock().endpoint.path_up(path);
-        if self.identity().1 == Role::Client {
-            self.tell_all(|connection| connection.handle_path_up(Instant::now(), path));
-        }
-    }
-
-    pub(crate) fn path_down(&self, path: PathId) {
-        self.lock().endpoint.path_down(path);
-        self.tell_all(|connection| connection.handle_path_down(Instant::now(), path));
-    }
-
-    fn tell_all(&self, tell: impl Fn(&mut Connection)) {
-        for conn in self.connections() {
-            tell(&mut conn.lock().connection);
-            conn.wake();
-        }
-    }
-
-    /// A hop's outbox drained: connections that waited for room try again.
-    pub(crate) fn drained(&self) {
-        if self.room_wanted.swap(false, Ordering::AcqRel) {
-            self.connections().iter().for_each(|conn| conn.wake());
-        }
-    }
-
-    /// A connection found no room in an outbox. True if one is still full, so that [`drained`](Self::drained)
-    /// will come.
-    pub(crate) fn wants_room(&self) -> bool {
-        self.room_wanted.store(true, Ordering::Release);
-        self.hops.iter().any(Hop::is_stuck)
-    }
-
-    pub(crate) fn confirmed(&self, handle: Handle) {
-        self.lock().endpoint.confirmed(handle);
-    }
-
-    /// A connection is over.
-    pub(crate) fn forget(&self, conn: &Arc<Conn>) {
-        let mut sink = Sink { shared: self, dirty: PathSet::EMPTY };
-        let mut core = self.lock();
-        core.connections.remove(&conn.handle);
-        core.endpoint.forget(conn.handle, &mut sink);
-        drop(core);
-        self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
-        sink.flush(Instant::now());
-    }
-
-    /// Puts a stream that the peer opened before the application.
-    pub(crate) fn offer(
-        &self,
-        conn: &Arc<Conn>,
-        connection: &mut Connection,
-        id: StreamId,
-        resource: Vec<u8>,
-    ) {
-        let Some(accepted) = &self.accepted else {
-            connection.refuse(id, Refusal::ShuttingDown);
-            return;
-        };
-        let from = connection.source();
-        let Ok(place) = accepted.try_reserve() else {
-            let reason = if accepted.is_closed() { Refusal::ShuttingDown } else { Refusal::Busy };
-            connection.refuse(id, reason);
-            return;
-        };
-        // Taken last, and given away at once: an owner that ended here would lock the connection again.
-        let Some(owner) = self.owner.get().and_then(Weak::upgrade) else {
-            connection.refuse(id, Refusal::ShuttingDown);
-            return;
-        };
-        place.send((QSocketStream::accepted(owner, conn.clone(), connection, id, resource), from));
-    }
-
-    pub(crate) fn batch(&self, path: PathId, now: Instant) -> Batch<'_> {
-        Batch { sink: Sink { shared: self, dirty: PathSet::EMPTY }, path, now, touched: Vec::new() }
-    }
-
-    /// Server: ends openings that found no quorum, for as long as the endpoint lives.
-    pub(crate) async fn expire(self: Arc<Self>) {
-        /// Openings die after seconds; looking a few times a second is exact enough.
-        const TICK: Duration = Duration::from_millis(250);
-        loop {
-            tokio::time::sleep(TICK).await;
-            let now = Instant::now();
-            let mut sink = Sink { shared: &self, dirty: PathSet::EMPTY };
-            let mut core = self.lock();
-            if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
-                core.endpoint.handle_timeout(now, &mut sink);
-            }
-            drop(core);
-            sink.flush(now);
-        }
-    }
-}
-
-/// The frames of one read: connections are woken once, at its end.
-pub(crate) struct Batch<'a> {
-    sink: Sink<'a>,
-    path: PathId,
-    now: Instant,
-    touched: Vec<Arc<Conn>>,
-}
-
-impl Batch<'_> {
-    pub(crate) fn frame(&mut self, frame: Frame<'_>) {
-        let shared = self.sink.shared;
-        let mut core = shared.lock();
-        match core.endpoint.handle_frame(self.now, self.path, frame, &mut self.sink) {
-            Routed::Nothing => {}
-            Routed::To(handle, input) => {
-                let Some(conn) = core.connections.get(&handle).cloned() else { return };
-                drop(core);
-                conn.lock().connection.handle_input(self.now, self.path, input);
-                if !self.touched.iter().any(|c| Arc::ptr_eq(c, &conn)) {
-                    self.touched.push(conn);
-                }
-            }
-            Routed::New(handle, connection) => {
-                let conn = Conn::new(handle, *connection, Lifetime::Shared);
-                core.connections.insert(handle, conn.clone());
-                drop(core);
-                shared.drive(&conn);
-                self.touched.push(conn);
-            }
-        }
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        for conn in &self.touched {
-            conn.dispatch(self.sink.shared, &mut conn.lock());
-            conn.wake();
-        }
-        self.sink.flush(self.now);
-    }
-}
-
-/// A server's lists and Encryption keys.
-struct Lists {
-    access: AccessList,
-    keys: Vec<Arc<SharedKey>>,
-}
-
-impl Admission for Lists {
-    fn admit(&self, client: Principal) -> Result<(), Refusal> {
-        match self.access.decide(client) {
-            Decision::Allowed => Ok(()),
-            Decision::Denied(Reason::Blacklisted) => Err(Refusal::BlackListed),
-            Decision::Denied(Reason::NotWhitelisted) => Err(Refusal::NotWhiteListed),
-        }
-    }
-
-    fn holds_key(&self, client: Principal) -> bool {
-        self.keys.iter().any(|k| k.with() == client)
-    }
-
-    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<&EncryptionKey> {
-        self.keys.iter().find(|k| k.with() == client && k.id() == id).map(|k| k.key())
-    }
-}
-
-fn settings(tuning: &config::Tuning) -> proto::Config {
-    proto::Config {
-        parity: match tuning.parity {
-            config::Parity::Auto => proto::ParityPolicy::Auto,
-            config::Parity::Grid => proto::ParityPolicy::Grid,
-            config::Parity::Mds => proto::ParityPolicy::Mds,
-        },
-        redundancy: match tuning.redundancy {
-            config::Redundancy::Full => proto::Redundancy::Full,
-            config::Redundancy::Adaptive => proto::Redundancy::Adaptive,
-        },
-        ml_kem: match tuning.ml_kem {
-            config::MlKem::Off => MlKem::Off,
-            config::MlKem::On => MlKem::On,
-            config::MlKem::Require => MlKem::Require,
-        },
-        idle: tuning.idle_timeout(),
-        ..proto::Config::default()
-    }
-}
-
-/// Hash over the network and the addresses of the relays, in order.
-fn relay_set(config: &Config) -> [u8; 32] {
-    let mut text = config.raida().network.to_string();
-    for address in config.raida().relays.as_array() {
-        text.push('\n');
-        text.push_str(&address.to_string());
-    }
-    sha256(&[text.as_bytes()])
 }

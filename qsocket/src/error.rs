@@ -1,5 +1,6 @@
 //! Why a stream could not be opened.
 
+use crate::config::list;
 use crate::endpoint::HopStatus;
 use qsocket_proto::connection::{ConnectionError, ReadError, WriteError};
 use qsocket_proto::open::Refusal;
@@ -14,12 +15,26 @@ pub enum ConnectError {
     #[error("refused by the server: {0}")]
     Refused(Refusal),
     /// The connection could not be opened; the state of the hops tells more.
-    #[error("{cause}; {hops}")]
+    #[error("{cause}; network {network}: {hops}")]
     Failed {
         /// What ended the attempt.
         cause: ConnectionError,
+        /// The network that was chosen. No other was tried.
+        network: u16,
         /// How the 25 hops stand.
         hops: HopStatus,
+    },
+    /// The server is in none of this endpoint's networks. No relay heard of the attempt.
+    #[error(
+        "no network in common: this endpoint has keys for network {}, the server is in network {}; add to the configuration a [[raida]] with a key for a network of the server, or ask its operator in which others it is",
+        list(ours),
+        list(theirs)
+    )]
+    NoCommonNetwork {
+        /// The networks of this endpoint, in order of preference.
+        ours: Vec<u16>,
+        /// The networks in which the server is known.
+        theirs: Vec<u16>,
     },
     /// The key of this endpoint is not a client's.
     #[error(
@@ -37,6 +52,7 @@ impl From<ConnectError> for io::Error {
             ConnectError::Refused(_) => io::ErrorKind::ConnectionRefused,
             ConnectError::Failed { cause, .. } => cause.kind(),
             ConnectError::NotAClient => io::ErrorKind::InvalidInput,
+            ConnectError::NoCommonNetwork { .. } => io::ErrorKind::NetworkUnreachable,
             ConnectError::Closed => io::ErrorKind::NotConnected,
         };
         Self::new(kind, error)

@@ -4,7 +4,7 @@
 //! into its outbox, seals them and tries the socket at once; only what the socket does not take is left to the
 //! hop's own task. The receiving half belongs to that task alone.
 
-use crate::endpoint::Shared;
+use crate::endpoint::Network;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
@@ -150,20 +150,20 @@ impl Sending {
 }
 
 /// Client: keeps the hop to one relay standing for as long as the endpoint lives.
-pub(crate) async fn keep(shared: Arc<Shared>, path: PathId) {
+pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
     let mut wait = BACKOFF.0;
     loop {
         let began = Instant::now();
-        match dial(&shared, path).await {
+        match dial(&network, path).await {
             Ok(hop) => {
                 tracing::debug!(%path, "hop up");
-                let error = run(&shared, path, hop).await;
+                let error = run(&network, path, hop).await;
                 tracing::debug!(%path, %error, "hop down");
-                shared.hop(path).set_error(error);
+                network.hop(path).set_error(error);
             }
             Err(error) => {
                 tracing::debug!(%path, %error, "hop could not be built");
-                shared.hop(path).set_error(error);
+                network.hop(path).set_error(error);
             }
         }
         if began.elapsed() > BACKOFF.1 {
@@ -183,13 +183,13 @@ pub(crate) struct Ready {
     socket: TcpStream,
 }
 
-async fn dial(shared: &Shared, path: PathId) -> io::Result<Ready> {
-    let address = shared.relay(path);
+async fn dial(network: &Network, path: PathId) -> io::Result<Ready> {
+    let address = network.relay(path);
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
     let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     tune(&socket)?;
-    let (principal, role) = shared.identity();
-    let key = ImportedKey::new(shared.key().number(path), principal, path, role);
+    let (principal, role) = network.identity();
+    let key = ImportedKey::new(network.key().number(path), principal, path, role);
     let dial =
         Dial { principal, role, relay: path, dialled_by: DialledBy::Principal, limits: HopLimits::default() };
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
@@ -209,7 +209,7 @@ async fn dial(shared: &Shared, path: PathId) -> io::Result<Ready> {
 }
 
 /// The one principal that an answering endpoint knows: itself.
-struct Own<'a>(&'a Shared, PathId);
+struct Own<'a>(&'a Network, PathId);
 
 impl Principals for Own<'_> {
     fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
@@ -222,25 +222,25 @@ impl Principals for Own<'_> {
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
 /// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
 pub(crate) async fn answer(
-    shared: Arc<Shared>,
+    network: Arc<Network>,
     path: PathId,
     socket: TcpStream,
     place: OwnedSemaphorePermit,
 ) {
-    let ready = respond(&shared, path, socket).await;
+    let ready = respond(&network, path, socket).await;
     drop(place);
     match ready {
         Ok(hop) => {
             tracing::debug!(%path, "hop up");
-            let error = run(&shared, path, hop).await;
+            let error = run(&network, path, hop).await;
             tracing::debug!(%path, %error, "hop down");
-            shared.hop(path).set_error(error);
+            network.hop(path).set_error(error);
         }
         Err(error) => tracing::debug!(%path, %error, "a dialler was refused"),
     }
 }
 
-async fn respond(shared: &Shared, path: PathId, socket: TcpStream) -> io::Result<Ready> {
+async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Result<Ready> {
     tune(&socket)?;
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
     let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
@@ -248,7 +248,7 @@ async fn respond(shared: &Shared, path: PathId, socket: TcpStream) -> io::Result
         loop {
             receive(&socket, &mut inbox).await?;
             let now = Instant::now();
-            let step = responder.handle(now, &mut inbox, &mut outbox, &Own(shared, path), &mut OsRng);
+            let step = responder.handle(now, &mut inbox, &mut outbox, &Own(network, path), &mut OsRng);
             let refused = step.is_err();
             let step = step.map_err(io::Error::other);
             if refused {
@@ -301,26 +301,26 @@ async fn receive(socket: &TcpStream, inbox: &mut Inbox) -> io::Result<()> {
 }
 
 /// Takes the hop into use and runs it until it ends; returns why it did.
-async fn run(shared: &Arc<Shared>, path: PathId, ready: Ready) -> io::Error {
+async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Ready { established, mut inbox, outbox, socket } = ready;
     let Established { sealer, mut opener, .. } = established;
     let socket = Arc::new(socket);
-    let hop = shared.hop(path);
+    let hop = network.hop(path);
     let now = Instant::now();
     let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
     if hop.sending().replace(sending).is_some() {
         hop.replaced.notify_waiters();
-        shared.path_down(path);
+        network.path_down(path);
     }
     let replaced = hop.replaced.notified();
     tokio::pin!(replaced);
     replaced.as_mut().enable();
-    shared.path_up(path);
+    network.path_up(path);
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
         let now = Instant::now();
-        match take_records(shared, path, &mut inbox, &mut opener, &mut keepalive, now) {
+        match take_records(network, path, &mut inbox, &mut opener, &mut keepalive, now) {
             Ok(true) => {
                 tokio::task::yield_now().await;
                 continue;
@@ -331,7 +331,7 @@ async fn run(shared: &Arc<Shared>, path: PathId, ready: Ready) -> io::Error {
         tokio::select! {
             read = receive(&socket, &mut inbox) => if let Err(error) = read { break error },
             () = drain(hop, &socket) => match hop.resume(Instant::now()) {
-                Ok(true) => shared.drained(),
+                Ok(true) => network.drained(),
                 Ok(false) => {}
                 Err(error) => break error,
             },
@@ -355,7 +355,7 @@ async fn run(shared: &Arc<Shared>, path: PathId, ready: Ready) -> io::Error {
         was_ours
     };
     if was_ours {
-        shared.path_down(path);
+        network.path_down(path);
     }
     error
 }
@@ -383,20 +383,20 @@ fn control(hop: &Hop, frame: &Frame<'_>) {
 
 /// Opens the records at hand and gives their frames away. True if more may wait.
 fn take_records(
-    shared: &Shared,
+    network: &Network,
     path: PathId,
     inbox: &mut Inbox,
     opener: &mut Opener,
     keepalive: &mut Keepalive,
     now: Instant,
 ) -> io::Result<bool> {
-    let mut batch = shared.batch(path, now);
+    let mut batch = network.batch(path, now);
     for _ in 0..RECORDS_PER_TURN {
         let Some(frames) = opener.next_record(inbox).map_err(io::Error::other)? else { return Ok(false) };
         keepalive.on_record(now);
         for frame in frames {
             match frame.map_err(io::Error::other)? {
-                Frame::Ping { token } => control(shared.hop(path), &Frame::Pong { token }),
+                Frame::Ping { token } => control(network.hop(path), &Frame::Pong { token }),
                 Frame::Pong { token } => _ = keepalive.on_pong(now, token),
                 Frame::Close { reason } => return Err(closed(reason)),
                 frame => batch.frame(frame),

@@ -1,7 +1,7 @@
 //! The listening side.
 
 use crate::config::{Config, RelayAddresses};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Network};
 use crate::hop;
 use crate::stream::QSocketStream;
 use qsocket_proto::ids::{PathId, RELAYS, Role};
@@ -22,22 +22,35 @@ const HANDSHAKES: usize = 64;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Listens for streams, as [`tokio::net::TcpListener`] does, on 25 ports: one for each relay.
+///
+/// If the configuration holds keys of several networks, it listens in all of them, in each on 25 ports of its own, and
+/// gives streams from all in the order in which they came. [`QSocketStream::peer`] tells the client, and with it the
+/// network.
 pub struct QSocketListener {
     endpoint: Endpoint,
+    first: Bound,
+    /// In the further networks, by number.
+    more: Vec<(u16, Bound)>,
+    accepted: tokio::sync::Mutex<mpsc::Receiver<(QSocketStream, SocketAddr)>>,
+}
+
+/// Where one network is served.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
     local: SocketAddr,
     ports: [SocketAddr; RELAYS],
-    accepted: tokio::sync::Mutex<mpsc::Receiver<(QSocketStream, SocketAddr)>>,
 }
 
 impl fmt::Debug for QSocketListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QSocketListener").field("local_addr", &self.local).finish_non_exhaustive()
+        f.debug_struct("QSocketListener").field("local_addr", &self.first.local).finish_non_exhaustive()
     }
 }
 
 impl QSocketListener {
     /// Listens at `addr` with the configuration that [`Config::load`] finds: on the ports `addr` to `addr` + 24,
-    /// or on the 25 addresses that the configuration gives. Port 0 takes any 25 free ports.
+    /// or on the 25 addresses that the configuration gives. Port 0 takes any 25 free ports. That is for the first
+    /// network; where further ones are served stands in the configuration.
     ///
     /// # Errors
     /// What stands in the way: the configuration, its key's role, an address in use.
@@ -58,27 +71,35 @@ impl QSocketListener {
         }
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing to listen at");
         for addr in tokio::net::lookup_host(addr).await? {
-            match sockets(&config, addr).await {
-                Ok(sockets) => return Self::start(config, addr, sockets),
+            match sockets(config.listen().ports.as_ref(), addr).await {
+                Ok(sockets) => return Self::start(config, (addr, sockets)).await,
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    fn start(config: Config, addr: SocketAddr, sockets: Vec<TcpListener>) -> io::Result<Self> {
-        let mut ports = [addr; RELAYS];
-        for (port, socket) in ports.iter_mut().zip(&sockets) {
-            *port = socket.local_addr()?;
+    async fn start(
+        config: Config,
+        (addr, sockets_of_first): (SocketAddr, Vec<TcpListener>),
+    ) -> io::Result<Self> {
+        let first = Bound::of(addr, &sockets_of_first)?;
+        let (mut all_sockets, mut more) = (vec![sockets_of_first], Vec::new());
+        for membership in config.more() {
+            // `Config` holds no further membership of a server without an address.
+            let addr = membership.listen().unwrap_or(addr);
+            let sockets = sockets(None, addr).await?;
+            more.push((membership.network(), Bound::of(addr, &sockets)?));
+            all_sockets.push(sockets);
         }
-        let [first, ..] = ports;
-        let local = if addr.port() == 0 { first } else { addr };
         let (endpoint, accepted) = Endpoint::server(config);
-        for (path, socket) in PathId::all().zip(sockets) {
-            endpoint.spawn(serve(endpoint.owner.shared.clone(), path, socket));
+        for (network, sockets) in endpoint.parts().zip(all_sockets) {
+            for (path, socket) in PathId::all().zip(sockets) {
+                network.spawn(serve(network.clone(), path, socket));
+            }
+            network.spawn(network.clone().expire());
         }
-        endpoint.spawn(endpoint.owner.shared.clone().expire());
-        Ok(Self { endpoint, local, ports, accepted: tokio::sync::Mutex::new(accepted) })
+        Ok(Self { endpoint, first, more, accepted: tokio::sync::Mutex::new(accepted) })
     }
 
     /// Waits for a stream. Gives it with the address that its client stated.
@@ -107,29 +128,57 @@ impl QSocketListener {
         self.accepted.get_mut().poll_recv(cx).map(|stream| stream.ok_or_else(closed))
     }
 
-    /// The address to register at the relays and to give to clients.
+    /// The address to register at the relays of the first network and to give to clients.
     ///
     /// # Errors
     /// None; the result has tokio's form.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
+        Ok(self.first.local)
     }
 
-    /// The 25 addresses that the relays dial, by path.
+    /// The 25 addresses that the relays of the first network dial, by path.
     pub fn ports(&self) -> &[SocketAddr; RELAYS] {
-        &self.ports
+        &self.first.ports
     }
 
-    /// The endpoint under it: its hops, its principal.
+    /// The address to register at the relays of one network and to give to clients there; `None` if it is not served.
+    pub fn local_addr_in(&self, network: u16) -> Option<SocketAddr> {
+        Some(self.bound(network)?.local)
+    }
+
+    /// The 25 addresses that the relays of one network dial, by path; `None` if it is not served.
+    pub fn ports_in(&self, network: u16) -> Option<&[SocketAddr; RELAYS]> {
+        Some(&self.bound(network)?.ports)
+    }
+
+    fn bound(&self, network: u16) -> Option<&Bound> {
+        if self.endpoint.principal().network == network {
+            return Some(&self.first);
+        }
+        self.more.iter().find(|(number, _)| *number == network).map(|(_, bound)| bound)
+    }
+
+    /// The endpoint under it: its hops, its principals.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 }
 
-async fn sockets(config: &Config, addr: SocketAddr) -> io::Result<Vec<TcpListener>> {
-    let given = config.listen().ports.as_ref().map(|p| *p.as_array());
+impl Bound {
+    fn of(addr: SocketAddr, sockets: &[TcpListener]) -> io::Result<Self> {
+        let mut ports = [addr; RELAYS];
+        for (port, socket) in ports.iter_mut().zip(sockets) {
+            *port = socket.local_addr()?;
+        }
+        let [first, ..] = ports;
+        Ok(Self { local: if addr.port() == 0 { first } else { addr }, ports })
+    }
+}
+
+/// Listens at the given addresses, else at `addr` and the 24 ports that follow.
+async fn sockets(given: Option<&RelayAddresses>, addr: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let addresses = match given {
-        Some(given) => given,
+        Some(given) => *given.as_array(),
         None if addr.port() == 0 => [addr; RELAYS],
         None => *RelayAddresses::from_base(addr)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?
@@ -145,7 +194,7 @@ async fn sockets(config: &Config, addr: SocketAddr) -> io::Result<Vec<TcpListene
 }
 
 /// Takes what dials the port of one relay.
-async fn serve(shared: Arc<crate::endpoint::Shared>, path: PathId, listener: TcpListener) {
+async fn serve(network: Arc<Network>, path: PathId, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let socket: TcpStream = match listener.accept().await {
@@ -158,7 +207,7 @@ async fn serve(shared: Arc<crate::endpoint::Shared>, path: PathId, listener: Tcp
         };
         // Without a place the socket is closed at once.
         if let Ok(place) = places.clone().try_acquire_owned() {
-            shared.spawn(hop::answer(shared.clone(), path, socket, place));
+            network.spawn(hop::answer(network.clone(), path, socket, place));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 /// Longest name, as in DNS (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 253;
 
-/// Where a connection goes.
+/// Where a connection goes, in one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// The server.
@@ -19,8 +19,39 @@ pub struct Target {
     pub address: SocketAddr,
 }
 
+/// Where a server is to be found: one [`Target`] for each network that it is in.
+///
+/// Which of them is used is the caller's choice: the first network in the order of *its* configuration. The order here
+/// does not matter; of two targets in one network the first counts. A single [`Target`] converts into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets(Vec<Target>);
+
+impl Targets {
+    /// The target in one network.
+    pub fn in_network(&self, network: u16) -> Option<Target> {
+        self.0.iter().find(|t| t.server.network == network).copied()
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[Target] {
+        &self.0
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(target: Target) -> Self {
+        Self(vec![target])
+    }
+}
+
+impl FromIterator<Target> for Targets {
+    fn from_iter<I: IntoIterator<Item = Target>>(targets: I) -> Self {
+        Self(targets.into_iter().collect())
+    }
+}
+
 /// The future that [`Resolve::resolve`] returns.
-pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Target>> + Send + 'a>>;
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Targets>> + Send + 'a>>;
 
 /// A source of names.
 pub trait Resolve: Send + Sync {
@@ -109,15 +140,16 @@ fn canonical(host: &str) -> Result<String, NameError> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigNames {
     /// By canonical name and port; `None` holds for every port that has no entry of its own.
-    entries: BTreeMap<(String, Option<u16>), Entry>,
+    entries: BTreeMap<(String, Option<u16>), Vec<Place>>,
 }
 
+/// A server in one network, as an entry names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    server: Principal,
-    ip: IpAddr,
+pub(crate) struct Place {
+    pub(crate) server: Principal,
+    pub(crate) ip: IpAddr,
     /// `None`: the port that was asked for.
-    port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 impl ConfigNames {
@@ -130,9 +162,9 @@ impl ConfigNames {
     ///
     /// # Errors
     /// When the name is not well formed.
-    pub fn insert(&mut self, name: &str, target: Target) -> Result<bool, NameError> {
-        let Target { server, address } = target;
-        self.add(name, Entry { server, ip: address.ip(), port: Some(address.port()) })
+    pub fn insert(&mut self, name: &str, targets: impl Into<Targets>) -> Result<bool, NameError> {
+        let place = |t: &Target| Place { server: t.server, ip: t.address.ip(), port: Some(t.address.port()) };
+        self.add(name, targets.into().as_slice().iter().map(place).collect())
     }
 
     /// Adds a name whose server is registered under the port that is asked for. Result as [`ConfigNames::insert`].
@@ -140,10 +172,10 @@ impl ConfigNames {
     /// # Errors
     /// When the name is not well formed.
     pub fn insert_any_port(&mut self, name: &str, server: Principal, ip: IpAddr) -> Result<bool, NameError> {
-        self.add(name, Entry { server, ip, port: None })
+        self.add(name, vec![Place { server, ip, port: None }])
     }
 
-    fn add(&mut self, name: &str, entry: Entry) -> Result<bool, NameError> {
+    pub(crate) fn add(&mut self, name: &str, places: Vec<Place>) -> Result<bool, NameError> {
         let (host, port) = if name.contains(':') && name.parse::<IpAddr>().is_err() {
             let (host, port) = parse_name_port(name)?;
             (host, Some(port))
@@ -154,7 +186,7 @@ impl ConfigNames {
         if self.entries.contains_key(&key) {
             return Ok(false);
         }
-        self.entries.insert(key, entry);
+        self.entries.insert(key, places);
         Ok(true)
     }
 
@@ -162,7 +194,7 @@ impl ConfigNames {
     ///
     /// # Errors
     /// [`NameError::Unknown`] without an entry, [`NameError::Host`] when `host` cannot be a name.
-    pub fn lookup(&self, host: &str, port: u16) -> Result<Target, NameError> {
+    pub fn lookup(&self, host: &str, port: u16) -> Result<Targets, NameError> {
         let mut key = (canonical(host)?, Some(port));
         let mut entry = self.entries.get(&key);
         if entry.is_none() {
@@ -170,8 +202,9 @@ impl ConfigNames {
             entry = self.entries.get(&key);
         }
         let entry = entry.ok_or(NameError::Unknown { host: key.0, port })?;
-        let address = SocketAddr::new(entry.ip, entry.port.unwrap_or(port));
-        Ok(Target { server: entry.server, address })
+        let target =
+            |p: &Place| Target { server: p.server, address: SocketAddr::new(p.ip, p.port.unwrap_or(port)) };
+        Ok(entry.iter().map(target).collect())
     }
 
     /// How many entries there are.
@@ -203,6 +236,10 @@ mod tests {
         }
     }
 
+    fn only(serial: u32, address: &str) -> Targets {
+        target(serial, address).into()
+    }
+
     fn names() -> ConfigNames {
         let mut names = ConfigNames::new();
         assert_eq!(names.insert("dns.example", target(7, "127.0.0.1:5300")), Ok(true));
@@ -228,19 +265,32 @@ mod tests {
     #[test]
     fn the_entry_for_the_port_comes_first() {
         let names = names();
-        assert_eq!(names.lookup("dns.example", 53), Ok(target(8, "127.0.0.1:5301")));
-        assert_eq!(names.lookup("DNS.Example.", 853), Ok(target(7, "127.0.0.1:5300")));
-        assert_eq!(names.lookup("0:0:0:0:0:0:0:1", 53), Ok(target(9, "[::1]:5302")));
-        assert_eq!(names.lookup("web.example", 8080), Ok(target(10, "127.0.0.2:8080")));
+        assert_eq!(names.lookup("dns.example", 53), Ok(only(8, "127.0.0.1:5301")));
+        assert_eq!(names.lookup("DNS.Example.", 853), Ok(only(7, "127.0.0.1:5300")));
+        assert_eq!(names.lookup("0:0:0:0:0:0:0:1", 53), Ok(only(9, "[::1]:5302")));
+        assert_eq!(names.lookup("web.example", 8080), Ok(only(10, "127.0.0.2:8080")));
         let unknown = names.lookup("other.example", 53);
         assert_eq!(unknown, Err(NameError::Unknown { host: "other.example".into(), port: 53 }));
+    }
+
+    #[test]
+    fn a_name_may_stand_for_a_server_of_several_networks() {
+        let second = target(7, "10.0.0.1:53");
+        let second = Target { server: Principal { network: 2, ..second.server }, ..second };
+        let both: Targets = [target(7, "127.0.0.1:5300"), second].into_iter().collect();
+        let mut names = ConfigNames::new();
+        assert_eq!(names.insert("dns.example", both.clone()), Ok(true));
+        let found = names.lookup("dns.example", 53).unwrap();
+        assert_eq!(found, both);
+        assert_eq!(found.in_network(2), Some(second));
+        assert_eq!(found.in_network(3), None);
     }
 
     #[test]
     fn a_name_is_entered_once() {
         let mut names = names();
         assert_eq!(names.insert("DNS.example.", target(1, "127.0.0.1:1")), Ok(false));
-        assert_eq!(names.lookup("dns.example", 1), Ok(target(7, "127.0.0.1:5300")));
+        assert_eq!(names.lookup("dns.example", 1), Ok(only(7, "127.0.0.1:5300")));
         for bad in ["", ".", "a..b", "a b", "bücher.example", &"a".repeat(64), &"a.".repeat(200)] {
             assert!(matches!(names.insert(bad, target(1, "127.0.0.1:1")), Err(NameError::Host(_))), "{bad}");
         }

@@ -1,12 +1,15 @@
 //! The configuration file.
 
+mod one_or_many;
+
 use super::{
-    Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, MlKem, Parity, Raida, Redundancy,
-    RelayAddresses, Tuning,
+    Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, Membership, MlKem, Parity, Raida,
+    Redundancy, RelayAddresses, SettingError, Tuning,
 };
 use crate::access::AccessList;
 use crate::keys::{KeyFileError, load_encryption_key, load_raida_key};
-use crate::resolve::{ConfigNames, Target};
+use crate::resolve::{ConfigNames, Place};
+use one_or_many::OneOrMany;
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::ids::Principal;
 use serde::Deserialize;
@@ -18,12 +21,12 @@ use std::time::Duration;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
-    key: Spanned<String>,
+    key: Option<Spanned<String>>,
     #[serde(default)]
     encryption_keys: Vec<Spanned<String>>,
-    raida: Spanned<RawRaida>,
+    raida: Spanned<OneOrMany<RawRaida>>,
     #[serde(default)]
-    names: BTreeMap<Spanned<String>, RawName>,
+    names: BTreeMap<Spanned<String>, OneOrMany<RawName>>,
     #[serde(default)]
     listen: RawListen,
     #[serde(default)]
@@ -33,6 +36,8 @@ struct RawConfig {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRaida {
+    key: Option<Spanned<String>>,
+    listen: Option<Spanned<String>>,
     network: Spanned<i64>,
     relays: Option<Spanned<Vec<Spanned<String>>>>,
     base: Option<Spanned<String>>,
@@ -57,13 +62,21 @@ struct RawListen {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTuning {
-    #[serde(default)]
+    #[serde(default, with = "RawMlKem")]
     ml_kem: MlKem,
     #[serde(default)]
     redundancy: Redundancy,
     #[serde(default)]
     parity: Parity,
     idle_timeout_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "MlKem", rename_all = "lowercase")]
+enum RawMlKem {
+    Require,
+    On,
+    Off,
 }
 
 /// The file being read.
@@ -87,24 +100,26 @@ impl Source {
         RelayAddresses::from_list(&parsed).map_err(|e| self.error(list, e))
     }
 
-    fn member(&self, text: &Spanned<String>, network: u16) -> Result<Principal, SettingsError> {
+    /// A principal of one of the configuration's networks.
+    fn member(&self, text: &Spanned<String>, config: &Config) -> Result<Principal, SettingsError> {
         let principal = self.principal(text)?;
-        if principal.network != network {
-            return Err(self.error(text, super::SettingError::PrincipalNetwork { principal, network }));
+        match config.in_network(principal.network) {
+            Some(_) => Ok(principal),
+            None => Err(self.error(text, config.not_in(principal))),
         }
-        Ok(principal)
     }
 
     fn principals(
         &self,
         list: &[Spanned<String>],
-        network: u16,
+        config: &Config,
     ) -> Result<BTreeSet<Principal>, SettingsError> {
-        list.iter().map(|p| self.member(p, network)).collect()
+        list.iter().map(|p| self.member(p, config)).collect()
     }
 
-    fn raida(&self, raw: &Spanned<RawRaida>) -> Result<Raida, SettingsError> {
-        let RawRaida { network, relays, base } = raw.get_ref();
+    /// A RAIDA; `at` spans its table.
+    fn raida<T>(&self, at: &Spanned<T>, raw: &RawRaida) -> Result<Raida, SettingsError> {
+        let RawRaida { network, relays, base, .. } = raw;
         let number = u16::try_from(*network.get_ref())
             .map_err(|_| self.error(network, "network: write a number from 0 to 65535"))?;
         let relays = match (relays, base) {
@@ -114,38 +129,148 @@ impl Source {
             }
             _ => {
                 return Err(
-                    self.error(raw, "[raida]: write either `relays` (25 addresses) or `base` (one address)")
+                    self.error(at, "[raida]: write either `relays` (25 addresses) or `base` (one address)")
                 );
             }
         };
         Ok(Raida { network: number, relays })
     }
 
-    fn names(
+    fn membership<T>(
         &self,
-        raw: &BTreeMap<Spanned<String>, RawName>,
-        network: u16,
-    ) -> Result<ConfigNames, SettingsError> {
-        let mut names = ConfigNames::new();
-        for (name, entry) in raw {
-            let server = self.member(&entry.server, network)?;
-            let added = match entry.address.get_ref().parse::<IpAddr>() {
-                Ok(ip) => names.insert_any_port(name.get_ref(), server, ip),
-                Err(_) => {
-                    let address = self.address(&entry.address)?;
-                    if address.port() == 0 {
-                        let what = "port 0; leave the port out to keep the one that is asked for";
-                        return Err(self.error(&entry.address, what));
+        at: &Spanned<T>,
+        raw: &RawRaida,
+        key: &Spanned<String>,
+    ) -> Result<Membership, ConfigError> {
+        let raida = self.raida(at, raw)?;
+        let own = load_raida_key(self.resolve(key)).map_err(|e| self.key_error(key, e))?;
+        Ok(Membership::new(raida, own).map_err(|e| self.error(key, e))?)
+    }
+
+    /// The configuration with its networks and nothing else.
+    fn networks(&self, raw: &RawConfig) -> Result<Config, ConfigError> {
+        let table = match raw.raida.get_ref() {
+            OneOrMany::One(raida) => {
+                let key = match (&raw.key, &raida.key) {
+                    (Some(key), None) => key,
+                    (_, Some(at)) => {
+                        let what = "key: write it above the first [section]; only in [[raida]], one for each network, it stands inside";
+                        return Err(self.error(at, what).into());
                     }
-                    names.insert(name.get_ref(), Target { server, address })
+                    (None, None) => {
+                        let what = "missing `key`; write `key = \"FILE\"` above the first [section]";
+                        return Err(self.error(&raw.raida, what).into());
+                    }
+                };
+                self.refuse_listen(raida)?;
+                return Ok(Config::from(self.membership(&raw.raida, raida, key)?));
+            }
+            OneOrMany::Many(table) => table,
+        };
+        if let Some(key) = &raw.key {
+            let what =
+                "key: with [[raida]] each network has a key of its own; move this line into its [[raida]]";
+            return Err(self.error(key, what).into());
+        }
+        let mut config: Option<Config> = None;
+        for at in table {
+            let raida = at.get_ref();
+            let key = raida.key.as_ref().ok_or_else(|| {
+                self.error(at, "missing `key`; write `key = \"FILE\"`, the RAIDA key for this network")
+            })?;
+            let membership = self.membership(at, raida, key)?;
+            config = Some(match config {
+                None => {
+                    self.refuse_listen(raida)?;
+                    Config::from(membership)
                 }
+                Some(config) => self.add(config, at, membership)?,
+            });
+        }
+        config.ok_or_else(|| self.error(&raw.raida, "raida: no network; write at least one").into())
+    }
+
+    /// The first network is served where the program binds.
+    fn refuse_listen(&self, raida: &RawRaida) -> Result<(), SettingsError> {
+        match &raida.listen {
+            None => Ok(()),
+            Some(at) => Err(self.error(
+                at,
+                "listen: the first network is served at the address that the program binds, or at `listen.ports`; remove this line",
+            )),
+        }
+    }
+
+    fn add(
+        &self,
+        config: Config,
+        at: &Spanned<RawRaida>,
+        mut membership: Membership,
+    ) -> Result<Config, SettingsError> {
+        let raw = at.get_ref();
+        if let Some(listen) = &raw.listen {
+            let address = self.address(listen)?;
+            RelayAddresses::from_base(address).map_err(|e| self.error(listen, e))?;
+            membership = membership.with_listen(address);
+        }
+        config.with_membership(membership).map_err(|e| match (&e, &raw.listen, &raw.key) {
+            (SettingError::NetworkTwice(_), ..) => self.error(&raw.network, e),
+            (SettingError::ListenOfClient, Some(listen), _) => self.error(listen, e),
+            (SettingError::Roles { .. }, _, Some(key)) => self.error(key, e),
+            _ => self.error(at, e),
+        })
+    }
+
+    fn names(&self, raw: &RawConfig, config: &Config) -> Result<ConfigNames, SettingsError> {
+        let mut names = ConfigNames::new();
+        for (name, entry) in &raw.names {
+            let places = match entry {
+                OneOrMany::One(place) => vec![self.place(place)?],
+                OneOrMany::Many(list) => self.places(name, list)?,
             };
-            if !added.map_err(|e| self.error(name, e))? {
+            // One table of names may serve principals of different networks, so that not every place needs to be
+            // within reach.
+            if let Some(first) = places.first()
+                && !places.iter().any(|p| config.in_network(p.server.network).is_some())
+            {
+                return Err(self.error(name, config.not_in(first.server)));
+            }
+            if !names.add(name.get_ref(), places).map_err(|e| self.error(name, e))? {
                 return Err(self
                     .error(name, format!("the name {:?} is already there; keep one entry", name.get_ref())));
             }
         }
         Ok(names)
+    }
+
+    fn places(&self, name: &Spanned<String>, list: &[Spanned<RawName>]) -> Result<Vec<Place>, SettingsError> {
+        let mut places: Vec<Place> = Vec::new();
+        for raw in list {
+            let place = self.place(raw.get_ref())?;
+            let network = place.server.network;
+            if places.iter().any(|p| p.server.network == network) {
+                let what = format!("a second server in network {network}; name one server for each network");
+                return Err(self.error(&raw.get_ref().server, what));
+            }
+            places.push(place);
+        }
+        if places.is_empty() {
+            return Err(self.error(name, "an empty list; write at least one { server = …, address = … }"));
+        }
+        Ok(places)
+    }
+
+    fn place(&self, raw: &RawName) -> Result<Place, SettingsError> {
+        let server = self.principal(&raw.server)?;
+        if let Ok(ip) = raw.address.get_ref().parse::<IpAddr>() {
+            return Ok(Place { server, ip, port: None });
+        }
+        let address = self.address(&raw.address)?;
+        if address.port() == 0 {
+            let what = "port 0; leave the port out to keep the one that is asked for";
+            return Err(self.error(&raw.address, what));
+        }
+        Ok(Place { server, ip: address.ip(), port: Some(address.port()) })
     }
 
     fn tuning(&self, raw: &RawTuning) -> Result<Tuning, SettingsError> {
@@ -167,19 +292,17 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let source = Source(SettingsFile::read(path)?);
     let raw: RawConfig = source.parse()?;
 
-    let raida = source.raida(&raw.raida)?;
-    let network = raida.network;
-    let key = load_raida_key(source.resolve(&raw.key)).map_err(|e| source.key_error(&raw.key, e))?;
-    let mut config = Config::new(raida, key).map_err(|e| source.error(&raw.key, e))?;
+    let mut config = source.networks(&raw)?;
     for file in &raw.encryption_keys {
         let key = load_encryption_key(source.resolve(file)).map_err(|e| source.key_error(file, e))?;
         config = config.with_encryption_key(key).map_err(|e| source.error(file, e))?;
     }
-    let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, network)).transpose()?;
-    let access = AccessList { allow, deny: source.principals(&raw.listen.deny, network)? };
+    let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, &config)).transpose()?;
+    let access = AccessList { allow, deny: source.principals(&raw.listen.deny, &config)? };
     let ports = raw.listen.ports.as_ref().map(|list| source.addresses(list)).transpose()?;
+    let names = source.names(&raw, &config)?;
     Ok(config
-        .with_names(source.names(&raw.names, network)?)
+        .with_names(names)
         .with_listen(Listen { access, ports })
         .with_tuning(source.tuning(&raw.tuning)?))
 }

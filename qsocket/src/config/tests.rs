@@ -68,7 +68,7 @@ fn every_setting_is_read_and_paths_start_at_the_file() {
     assert_eq!(config.encryption_keys()[0].with().to_string(), "1.0.2");
     assert_eq!(config.raida().relays.get(PathId::new(7).unwrap()).to_string(), "10.0.0.7:443");
     let found = |port| {
-        let t = config.names().lookup("dns.example", port).unwrap();
+        let t = config.names().lookup("dns.example", port).unwrap().in_network(1).unwrap();
         (t.server.serial, t.address.to_string())
     };
     assert_eq!(found(853), (2, "127.0.0.1:5300".to_owned()));
@@ -97,7 +97,10 @@ fn every_error_names_its_line() {
         (more("k = 12\n"), 5, "unknown field `k`"),
         (MINIMAL.replace("network = 1", "network = 65536"), 3, "0 to 65535"),
         (MINIMAL.replace("network = 1", "network = 2"), 1, "network 1, the relays are network 2"),
-        (MINIMAL.replace("key = \"client.key.toml\"", ""), 1, "missing field `key`"),
+        (MINIMAL.replace("key = \"client.key.toml\"", ""), 2, "missing `key`"),
+        (more("key = \"client.key.toml\"\n"), 5, "above the first [section]"),
+        (more("listen = \"127.0.0.1:9000\"\n"), 5, "remove this line"),
+        (MINIMAL.replace("[raida]", "[raida]\nkey = \"client.key.toml\""), 3, "above the first [section]"),
         (MINIMAL.replace(":50000", ":0"), 4, "1 to 65511"),
         (MINIMAL.replace(":50000", ":65512"), 4, "1 to 65511"),
         (MINIMAL.replace("127.0.0.1:50000", "relay.example:50000"), 4, "IP:PORT"),
@@ -114,6 +117,9 @@ fn every_error_names_its_line() {
         (more("[listen]\ndeny = [\n\"1.0.2\",\n\"2.0.1\"]\n"), 8, "2.0.1 is not in network 1"),
         (names("\"a\" = { server = \"1.0.2\" }"), 6, "missing field `address`"),
         (names("\"a\" = { server = \"1.0.2\", address = \"1.2.3.4:0\" }"), 6, "port 0"),
+        (names("\"a\" = []"), 6, "empty list"),
+        (names("\"a\" = 7"), 6, "a table or an array of tables"),
+        (names("\"a\" = { server = \"2.0.2\", address = \"1.2.3.4\" }"), 6, "2.0.2 is not in network 1;"),
         (names("\"a:x\" = { server = \"1.0.2\", address = \"1.2.3.4\" }"), 6, "name:port"),
         (names("\"a b\" = { server = \"1.0.2\", address = \"1.2.3.4\" }"), 6, "not a host name"),
         (
@@ -227,4 +233,171 @@ fn a_program_can_build_it() {
     assert_eq!(config.clone().with_encryption_key(shared(server)).err(), Some(SettingError::KeyIdTwice));
     assert_eq!(config.tuning().parity, Parity::Grid);
     assert_eq!(Tuning::default().with_idle_timeout(Duration::ZERO).idle_timeout(), MIN_IDLE_TIMEOUT);
+}
+
+/// A folder with the keys of clients 1.0.1, 2.0.1 and 3.0.1 and of servers 1.0.2, 2.0.2 and 3.0.2, as `client-1.toml` and so
+/// on, and the Encryption key `enc.toml` with 2.0.2.
+fn folder_of_networks(text: &str) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    for network in 1..=3 {
+        let raida = Provision::generate(network, 1, 1).unwrap();
+        save_raida_key(dir.path().join(format!("client-{network}.toml")), &raida.clients[0]).unwrap();
+        save_raida_key(dir.path().join(format!("server-{network}.toml")), &raida.servers[0]).unwrap();
+    }
+    let with = "2.0.2".parse().unwrap();
+    let key = SharedKey::new(KeyId([5; 16]), with, EncryptionKey::import(&[0x5e; 32]).unwrap()).unwrap();
+    save_encryption_key(dir.path().join("enc.toml"), &key).unwrap();
+    let path = dir.path().join("config.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+/// One `[[raida]]` of four lines.
+fn raida(role: &str, network: u16) -> String {
+    format!(
+        "[[raida]]\nkey = \"{role}-{network}.toml\"\nnetwork = {network}\nbase = \"127.0.0.1:5{network}000\"\n"
+    )
+}
+
+#[test]
+fn several_networks_are_kept_in_the_order_of_the_file() {
+    let (_dir, path) = folder_of_networks(&format!(
+        "encryption_keys = [\"enc.toml\"]\n{}{}[names]\n\
+         \"both.example\" = [{{ server = \"1.0.2\", address = \"127.0.0.1:7000\" }},\n\
+         {{ server = \"2.0.9\", address = \"127.0.0.2\" }}]\n\
+         \"some.example\" = [{{ server = \"3.0.2\", address = \"127.0.0.1:7000\" }}, \
+         {{ server = \"2.0.9\", address = \"127.0.0.2\" }}]\n\
+         [listen]\ndeny = [\"1.0.5\", \"2.0.6\"]\n",
+        raida("client", 2),
+        raida("client", 1)
+    ));
+    let config = Config::from_file(&path).unwrap();
+    let networks: Vec<_> = config.memberships().map(|m| m.principal().to_string()).collect();
+    assert_eq!(networks, ["2.0.1", "1.0.1"]);
+    assert_eq!(config.identity(), (config.in_network(2).unwrap().principal(), Role::Client));
+    assert_eq!(config.in_network(1).unwrap().raida().relays.as_array()[0].port(), 51000);
+    assert!(config.in_network(3).is_none());
+    assert_eq!(config.encryption_keys()[0].with().to_string(), "2.0.2");
+    let found = config.names().lookup("both.example", 53).unwrap();
+    assert_eq!(found.in_network(1).unwrap().address.to_string(), "127.0.0.1:7000");
+    assert_eq!(found.in_network(2).unwrap().address.to_string(), "127.0.0.2:53");
+    assert_eq!(found.in_network(2).unwrap().server.serial, 9);
+    // One table of names may serve those who are in other networks.
+    assert!(config.names().lookup("some.example", 53).unwrap().in_network(3).is_some());
+    // The same serial number elsewhere is somebody else.
+    let decide = |p: &str| config.listen().access.decide(p.parse().unwrap());
+    assert_eq!(decide("1.0.5"), Decision::Denied(Reason::Blacklisted));
+    assert_eq!(decide("2.0.5"), Decision::Allowed);
+    assert_eq!(decide("2.0.6"), Decision::Denied(Reason::Blacklisted));
+}
+
+#[test]
+fn a_server_says_where_it_listens_for_further_networks() {
+    let listen = "listen = \"127.0.0.1:9000\"\n";
+    let text = format!("{}{}{listen}", raida("server", 1), raida("server", 2));
+    let (_dir, path) = folder_of_networks(&text);
+    let config = Config::from_file(path).unwrap();
+    assert_eq!(config.in_network(2).unwrap().listen(), Some("127.0.0.1:9000".parse().unwrap()));
+    assert_eq!(config.in_network(1).unwrap().listen(), None);
+}
+
+#[test]
+fn errors_among_several_networks_name_their_line() {
+    let listen = "listen = \"127.0.0.1:9000\"\n";
+    let client = |n| raida("client", n);
+    let server = |n| raida("server", n);
+    let both = format!("{}{}", client(1), client(2));
+    for (text, line, what) in [
+        (format!("key = \"client-1.toml\"\n{both}"), 1, "move this line into its [[raida]]"),
+        (format!("{}{}", client(1), client(1)), 7, "network 1 is there already"),
+        (
+            format!("{}{}", client(1), server(2)),
+            6,
+            "has the role server, that of the first network the role client",
+        ),
+        (
+            format!("{}{}{listen}", server(1), client(2)),
+            6,
+            "has the role client, that of the first network the role server",
+        ),
+        (both.replace("client-2", "client-3"), 6, "the RAIDA key is for network 3, the relays are network 2"),
+        (both.replace("key = \"client-2.toml\"", ""), 5, "missing `key`"),
+        (both.replace("base = \"127.0.0.1:52000\"", ""), 5, "either `relays`"),
+        (both.replace(":52000", ":0"), 8, "1 to 65511"),
+        (both.replace("network = 2", "network = -2"), 7, "0 to 65535"),
+        (both.replace("network = 2", "netwrk = 2"), 7, "unknown field `netwrk`"),
+        (format!("{}{}", server(1), server(2)), 5, "write `listen = \"IP:PORT\"`"),
+        (
+            format!("{}{listen}", server(1)),
+            5,
+            "the first network is served at the address that the program binds",
+        ),
+        (format!("{both}{listen}"), 9, "`listen` is for servers"),
+        (format!("{}{}{}", server(1), server(2), listen.replace("9000", "65530")), 9, "1 to 65511"),
+        (format!("{}{}{}", server(1), server(2), listen.replace("127.0.0.1:", "")), 9, "IP:PORT"),
+        (format!("{both}[listen]\ndeny = [\"1.0.5\", \"3.0.5\"]\n"), 10, "3.0.5 is not in network 1 or 2;"),
+        (
+            format!("{both}[names]\na = {{ server = \"3.0.2\", address = \"::1\" }}\n"),
+            10,
+            "3.0.2 is not in network 1 or 2;",
+        ),
+        (
+            format!(
+                "{both}[names]\na = [{{ server = \"1.0.2\", address = \"::1\" }},\n{{ server = \"1.0.3\", address = \"::1\" }}]\n"
+            ),
+            11,
+            "a second server in network 1",
+        ),
+        (format!("{both}[names]\na = [{{ server = \"1.0.2\" }}]\n"), 10, "missing field `address`"),
+        (
+            format!("encryption_keys = [\"enc.toml\"]\n{}{}", client(1), client(3)),
+            1,
+            "2.0.2 is not in network 1 or 3;",
+        ),
+        ("raida = []\n".to_owned(), 1, "no network"),
+    ] {
+        let (_dir, path) = folder_of_networks(&text);
+        match Config::from_file(&path) {
+            Err(ConfigError::Settings(SettingsError::Setting { line: at, problem, .. })) => {
+                assert!(problem.contains(what), "{problem:?} for {text}");
+                assert_eq!(at, line, "{problem:?} for {text}");
+            }
+            other => panic!("{other:?} for {text}"),
+        }
+    }
+    // A key file that is refused is told with the line that names it.
+    let (dir, path) = folder_of_networks(&both);
+    fs::set_permissions(dir.path().join("client-2.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let e = Config::from_file(&path).unwrap_err().to_string();
+    assert!(e.starts_with(&format!("{}:6: ", path.display())) && e.contains("run: chmod 600 "), "{e}");
+}
+
+#[test]
+fn a_program_adds_networks_up_to_a_limit() {
+    let membership = |network| {
+        let relays = RelayAddresses::from_base("[::1]:1000".parse().unwrap()).unwrap();
+        let mut keys = Provision::generate(network, 1, 1).unwrap();
+        let raida = Raida { network, relays };
+        (
+            Membership::new(raida.clone(), keys.clients.remove(0)).unwrap(),
+            Membership::new(raida, keys.servers.remove(0)).unwrap(),
+        )
+    };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config::from(membership(1).0);
+    for network in 2..=MAX_NETWORKS as u16 {
+        config = config.with_membership(membership(network).0).unwrap();
+    }
+    assert_eq!(config.memberships().count(), MAX_NETWORKS);
+    let refused = |config: &Config, m| config.clone().with_membership(m).unwrap_err();
+    assert_eq!(refused(&config, membership(99).0), SettingError::TooManyNetworks);
+    assert_eq!(refused(&config, membership(7).0), SettingError::NetworkTwice(7));
+    let client = Config::from(membership(1).0);
+    assert_eq!(refused(&client, membership(2).0.with_listen(listen)), SettingError::ListenOfClient);
+    let roles = |first, found| SettingError::Roles { first, found };
+    assert_eq!(refused(&client, membership(2).1), roles(Role::Client, Role::Server));
+    let server = Config::from(membership(1).1);
+    assert_eq!(refused(&server, membership(2).0), roles(Role::Server, Role::Client));
+    assert_eq!(refused(&server, membership(2).1), SettingError::ListenMissing(2));
+    assert!(server.with_membership(membership(2).1.with_listen(listen)).is_ok());
 }

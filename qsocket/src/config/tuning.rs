@@ -1,24 +1,12 @@
 //! How a connection works, not with whom.
 
+pub use qsocket_proto::open::MlKem;
 use std::time::Duration;
 
 /// Shortest idle timeout: a connection outlives a pause of the network of this length.
 pub const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest idle timeout, one day: after it a peer that vanished no longer takes memory.
 pub const MAX_IDLE_TIMEOUT: Duration = Duration::from_secs(86_400);
-
-/// Whether ML-KEM-768 is mixed into the keys, which gives forward secrecy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MlKem {
-    /// Peers without it are refused.
-    Require,
-    /// Used when the peer has it.
-    #[default]
-    On,
-    /// Not used.
-    Off,
-}
 
 /// How many of a block's 25 stripes are sent unasked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -47,7 +35,7 @@ pub enum Parity {
 /// Settings that change how a connection works, not with whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Forward secrecy.
+    /// What this side demands of ML-KEM-768, which gives forward secrecy.
     pub ml_kem: MlKem,
     /// Stripes that are sent unasked.
     pub redundancy: Redundancy,

@@ -1,0 +1,463 @@
+//! One network of an endpoint: its 25 hops, and every connection over them.
+
+use super::{HopStatus, Owner};
+use crate::access::{AccessList, Decision, Reason};
+use crate::config::{self, Config, Membership};
+use crate::connection::{Conn, Lifetime, Sink};
+use crate::error::ConnectError;
+use crate::hop::{self, Hop};
+use crate::keys::SharedKey;
+use crate::resolve::{ConfigNames, Target};
+use crate::stream::QSocketStream;
+use qsocket_files::rng::OsRng;
+use qsocket_proto::connection::{self as proto, Connection, Dial};
+use qsocket_proto::crypto::schedule::EncryptionKey;
+use qsocket_proto::crypto::sha256;
+use qsocket_proto::endpoint::{Admission, Endpoint as Core, Handle, Routed};
+use qsocket_proto::frame::Frame;
+use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role, StreamId};
+use qsocket_proto::open::Refusal;
+use qsocket_proto::raida_key::RaidaKey;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Where a listener's streams wait; all networks of an endpoint share one queue.
+pub(crate) type Accepted = mpsc::Sender<(QSocketStream, SocketAddr)>;
+
+/// Everything that hops, connections and streams of one endpoint in one network share.
+///
+/// Networks of an endpoint have nothing in common but its settings and the queue of accepted streams: no identity, key
+/// or hop of one is seen by another.
+pub(crate) struct Network {
+    me: Weak<Network>,
+    config: Arc<Config>,
+    membership: Membership,
+    relay_set: [u8; 32],
+    core: Mutex<Locked>,
+    hops: [Hop; RELAYS],
+    /// The tasks that build the hops run.
+    hops_wanted: AtomicBool,
+    /// Client: the connection to each server, which new streams use.
+    peers: Mutex<HashMap<Target, Arc<Conn>>>,
+    /// Server: where accepted streams go.
+    accepted: Mutex<Option<Accepted>>,
+    /// Some connection waits for an outbox to drain.
+    room_wanted: AtomicBool,
+    token: CancellationToken,
+    owner: OnceLock<Weak<Owner>>,
+}
+
+struct Locked {
+    endpoint: Core,
+    connections: BTreeMap<Handle, Arc<Conn>>,
+}
+
+impl Network {
+    pub(super) fn new(
+        config: Arc<Config>,
+        membership: Membership,
+        accepted: Option<Accepted>,
+        token: CancellationToken,
+    ) -> Arc<Self> {
+        let principal = membership.principal();
+        let settings = Arc::new(settings(config.tuning()));
+        let core = match membership.role() {
+            Role::Client => Core::client(principal, settings, Box::new(OsRng)),
+            Role::Server => {
+                let lists =
+                    Lists { access: config.listen().access.clone(), keys: config.encryption_keys().to_vec() };
+                Core::server(principal, settings, Box::new(OsRng), Box::new(lists))
+            }
+        };
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            relay_set: relay_set(&membership),
+            config,
+            membership,
+            core: Mutex::new(Locked { endpoint: core, connections: BTreeMap::new() }),
+            hops: std::array::from_fn(|_| Hop::new()),
+            hops_wanted: AtomicBool::new(false),
+            peers: Mutex::new(HashMap::new()),
+            accepted: Mutex::new(accepted),
+            room_wanted: AtomicBool::new(false),
+            token,
+            owner: OnceLock::new(),
+        })
+    }
+
+    /// Says whom streams keep alive. Once, before the first task.
+    pub(super) fn set_owner(&self, owner: &Arc<Owner>) {
+        // Nobody else sets it.
+        let _ = self.owner.set(Arc::downgrade(owner));
+    }
+
+    /// Client: has the hops built, and kept for as long as the endpoint lives. Further calls do nothing.
+    pub(super) fn want_hops(&self) {
+        if self.membership.role() != Role::Client || self.hops_wanted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        for path in PathId::all() {
+            self.spawn(hop::keep(me.clone(), path));
+        }
+    }
+
+    pub(super) fn hop_status(&self) -> HopStatus {
+        let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
+        let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
+        HopStatus { up, errors }
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.membership.network()
+    }
+
+    /// Resolves when the endpoint closed.
+    pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
+        self.token.cancelled()
+    }
+
+    /// Has every connection say goodbye.
+    pub(super) fn close_connections(&self) {
+        self.accepted().take();
+        for conn in self.connections() {
+            conn.lock().connection.close(Instant::now(), 0, "the endpoint closes");
+            conn.wake();
+        }
+    }
+
+    pub(super) fn has_connections(&self) -> bool {
+        !self.lock().connections.is_empty()
+    }
+
+    /// Ends every task.
+    pub(super) fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    /// Tells the peers that nobody drives the connections any more, as far as the sockets take it at once.
+    pub(super) fn say_gone(&self) {
+        let now = Instant::now();
+        let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
+        for conn in self.connections() {
+            let mut state = conn.lock();
+            state.connection.close(now, 0, "the endpoint is gone");
+            state.connection.transmit(now, &mut sink);
+        }
+        sink.flush(now);
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let token = self.token.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<Target, Arc<Conn>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hop(&self, path: PathId) -> &Hop {
+        &self.hops[path.index()]
+    }
+
+    /// The configuration's names.
+    pub(super) fn names(&self) -> &ConfigNames {
+        self.config.names()
+    }
+
+    pub(crate) fn relay(&self, path: PathId) -> SocketAddr {
+        self.membership.raida().relays.get(path)
+    }
+
+    pub(crate) fn identity(&self) -> (Principal, Role) {
+        (self.membership.principal(), self.membership.role())
+    }
+
+    pub(crate) fn key(&self) -> &RaidaKey {
+        self.membership.key()
+    }
+
+    fn connections(&self) -> Vec<Arc<Conn>> {
+        self.lock().connections.values().cloned().collect()
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, Option<Accepted>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection to a server: the one that stands, or a fresh one.
+    pub(super) fn peer(&self, target: Target) -> Result<(Arc<Conn>, bool), ConnectError> {
+        // Held while dialling, so that streams that are opened at once share one connection.
+        let mut peers = self.peers();
+        if let Some(conn) = peers.get(&target)
+            && conn.error().is_none()
+        {
+            return Ok((conn.clone(), false));
+        }
+        let conn = self.dial(target, Lifetime::Shared)?;
+        peers.insert(target, conn.clone());
+        Ok((conn, true))
+    }
+
+    pub(super) fn dial(&self, target: Target, lifetime: Lifetime) -> Result<Arc<Conn>, ConnectError> {
+        if self.identity().1 != Role::Client {
+            return Err(ConnectError::NotAClient);
+        }
+        if self.token.is_cancelled() {
+            return Err(ConnectError::Closed);
+        }
+        self.want_hops();
+        let encryption_key = self.config.encryption_keys().iter().find(|k| k.with() == target.server);
+        let encryption_key = encryption_key.and_then(|k| {
+            // A key that was loaded is a key that imports.
+            EncryptionKey::import(k.key().expose()).ok().map(|key| (k.id(), key))
+        });
+        let mut core = self.lock();
+        let dial = Dial {
+            client: self.identity().0,
+            server: target.server,
+            source: self.source(target.address),
+            destination: target.address,
+            relay_set: self.relay_set,
+            encryption_key,
+        };
+        let dialled = core.endpoint.dial(Instant::now(), dial);
+        // `source` is made for the destination's family.
+        let (handle, connection) = dialled.map_err(|_| ConnectError::Closed)?;
+        let conn = Conn::new(handle, connection, lifetime);
+        core.connections.insert(handle, conn.clone());
+        drop(core);
+        self.drive(&conn);
+        Ok(conn)
+    }
+
+    pub(super) fn drop_peer(&self, target: Target, conn: &Arc<Conn>) {
+        let mut peers = self.peers();
+        if peers.get(&target).is_some_and(|c| Arc::ptr_eq(c, conn)) {
+            peers.remove(&target);
+        }
+    }
+
+    /// Where this side's application is: an address of this host, of the destination's family, with a port that
+    /// no socket has.
+    fn source(&self, destination: SocketAddr) -> SocketAddr {
+        let port = 0xc000 | (OsRng.unit() * f64::from(0x4000)) as u16;
+        let local = self.hops.iter().find_map(Hop::local_addr).map(|a| a.ip());
+        let ip = match (destination.ip(), local) {
+            (IpAddr::V4(_), Some(IpAddr::V4(ip))) => ip.into(),
+            (IpAddr::V6(_), Some(IpAddr::V6(ip))) => ip.into(),
+            (IpAddr::V4(_), _) => Ipv4Addr::UNSPECIFIED.into(),
+            (IpAddr::V6(_), _) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(ip, port)
+    }
+
+    fn drive(&self, conn: &Arc<Conn>) {
+        if let Some(me) = self.me.upgrade() {
+            self.spawn(conn.clone().drive(me));
+        }
+    }
+
+    pub(crate) fn path_up(&self, path: PathId) {
+        self.lock().endpoint.path_up(path);
+        if self.identity().1 == Role::Client {
+            self.tell_all(|connection| connection.handle_path_up(Instant::now(), path));
+        }
+    }
+
+    pub(crate) fn path_down(&self, path: PathId) {
+        self.lock().endpoint.path_down(path);
+        self.tell_all(|connection| connection.handle_path_down(Instant::now(), path));
+    }
+
+    fn tell_all(&self, tell: impl Fn(&mut Connection)) {
+        for conn in self.connections() {
+            tell(&mut conn.lock().connection);
+            conn.wake();
+        }
+    }
+
+    /// A hop's outbox drained: connections that waited for room try again.
+    pub(crate) fn drained(&self) {
+        if self.room_wanted.swap(false, Ordering::AcqRel) {
+            self.connections().iter().for_each(|conn| conn.wake());
+        }
+    }
+
+    /// A connection found no room in an outbox. True if one is still full, so that [`drained`](Self::drained)
+    /// will come.
+    pub(crate) fn wants_room(&self) -> bool {
+        self.room_wanted.store(true, Ordering::Release);
+        self.hops.iter().any(Hop::is_stuck)
+    }
+
+    pub(crate) fn confirmed(&self, handle: Handle) {
+        self.lock().endpoint.confirmed(handle);
+    }
+
+    /// A connection is over.
+    pub(crate) fn forget(&self, conn: &Arc<Conn>) {
+        let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
+        let mut core = self.lock();
+        core.connections.remove(&conn.handle);
+        core.endpoint.forget(conn.handle, &mut sink);
+        drop(core);
+        self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
+        sink.flush(Instant::now());
+    }
+
+    /// Puts a stream that the peer opened before the application.
+    pub(crate) fn offer(
+        &self,
+        conn: &Arc<Conn>,
+        connection: &mut Connection,
+        id: StreamId,
+        resource: Vec<u8>,
+    ) {
+        let Some(accepted) = self.accepted().clone() else {
+            connection.refuse(id, Refusal::ShuttingDown);
+            return;
+        };
+        let from = connection.source();
+        let Ok(place) = accepted.try_reserve() else {
+            let reason = if accepted.is_closed() { Refusal::ShuttingDown } else { Refusal::Busy };
+            connection.refuse(id, reason);
+            return;
+        };
+        // Taken last, and given away at once: an owner that ended here would lock the connection again.
+        let Some(owner) = self.owner.get().and_then(Weak::upgrade) else {
+            connection.refuse(id, Refusal::ShuttingDown);
+            return;
+        };
+        place.send((QSocketStream::accepted(owner, conn.clone(), connection, id, resource), from));
+    }
+
+    pub(crate) fn batch(&self, path: PathId, now: Instant) -> Batch<'_> {
+        Batch { sink: Sink { network: self, dirty: PathSet::EMPTY }, path, now, touched: Vec::new() }
+    }
+
+    /// Server: ends openings that found no quorum, for as long as the endpoint lives.
+    pub(crate) async fn expire(self: Arc<Self>) {
+        /// Openings die after seconds; looking a few times a second is exact enough.
+        const TICK: Duration = Duration::from_millis(250);
+        loop {
+            tokio::time::sleep(TICK).await;
+            let now = Instant::now();
+            let mut sink = Sink { network: &self, dirty: PathSet::EMPTY };
+            let mut core = self.lock();
+            if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                core.endpoint.handle_timeout(now, &mut sink);
+            }
+            drop(core);
+            sink.flush(now);
+        }
+    }
+}
+
+/// The frames of one read: connections are woken once, at its end.
+pub(crate) struct Batch<'a> {
+    sink: Sink<'a>,
+    path: PathId,
+    now: Instant,
+    touched: Vec<Arc<Conn>>,
+}
+
+impl Batch<'_> {
+    pub(crate) fn frame(&mut self, frame: Frame<'_>) {
+        let network = self.sink.network;
+        let mut core = network.lock();
+        match core.endpoint.handle_frame(self.now, self.path, frame, &mut self.sink) {
+            Routed::Nothing => {}
+            Routed::To(handle, input) => {
+                let Some(conn) = core.connections.get(&handle).cloned() else { return };
+                drop(core);
+                conn.lock().connection.handle_input(self.now, self.path, input);
+                if !self.touched.iter().any(|c| Arc::ptr_eq(c, &conn)) {
+                    self.touched.push(conn);
+                }
+            }
+            Routed::New(handle, connection) => {
+                let conn = Conn::new(handle, *connection, Lifetime::Shared);
+                core.connections.insert(handle, conn.clone());
+                drop(core);
+                network.drive(&conn);
+                self.touched.push(conn);
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for conn in &self.touched {
+            conn.dispatch(self.sink.network, &mut conn.lock());
+            conn.wake();
+        }
+        self.sink.flush(self.now);
+    }
+}
+
+/// A server's lists and Encryption keys.
+struct Lists {
+    access: AccessList,
+    keys: Vec<Arc<SharedKey>>,
+}
+
+impl Admission for Lists {
+    fn admit(&self, client: Principal) -> Result<(), Refusal> {
+        match self.access.decide(client) {
+            Decision::Allowed => Ok(()),
+            Decision::Denied(Reason::Blacklisted) => Err(Refusal::BlackListed),
+            Decision::Denied(Reason::NotWhitelisted) => Err(Refusal::NotWhiteListed),
+        }
+    }
+
+    fn holds_key(&self, client: Principal) -> bool {
+        self.keys.iter().any(|k| k.with() == client)
+    }
+
+    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<&EncryptionKey> {
+        self.keys.iter().find(|k| k.with() == client && k.id() == id).map(|k| k.key())
+    }
+}
+
+fn settings(tuning: &config::Tuning) -> proto::Config {
+    proto::Config {
+        parity: match tuning.parity {
+            config::Parity::Auto => proto::ParityPolicy::Auto,
+            config::Parity::Grid => proto::ParityPolicy::Grid,
+            config::Parity::Mds => proto::ParityPolicy::Mds,
+        },
+        redundancy: match tuning.redundancy {
+            config::Redundancy::Full => proto::Redundancy::Full,
+            config::Redundancy::Adaptive => proto::Redundancy::Adaptive,
+        },
+        ml_kem: tuning.ml_kem,
+        idle: tuning.idle_timeout(),
+        ..proto::Config::default()
+    }
+}
+
+/// Hash over the network and the addresses of the relays, in order.
+fn relay_set(membership: &Membership) -> [u8; 32] {
+    let mut text = membership.network().to_string();
+    for address in membership.raida().relays.as_array() {
+        text.push('\n');
+        text.push_str(&address.to_string());
+    }
+    sha256(&[text.as_bytes()])
+}
