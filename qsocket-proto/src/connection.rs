@@ -44,7 +44,9 @@ use crate::control::ControlFrame;
 use crate::endpoint::Input;
 use crate::frame::RouteError;
 use crate::hop::Outbox;
-use crate::ids::{ConnectionId, Direction, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId};
+use crate::ids::{
+    ConnectionId, Direction, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId,
+};
 use crate::open::{Parameters, Refusal};
 use crate::path::PathCounter;
 use keys::{RecvKeys, SendKeys};
@@ -116,8 +118,8 @@ enum State {
 /// What is mixed into a connection's keys besides the shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Security {
-    /// An Encryption key of both principals.
-    pub encryption_key: bool,
+    /// The id of the Encryption key of both principals, if there is one.
+    pub encryption_key: Option<KeyId>,
     /// An ML-KEM-768 secret, and with it forward secrecy.
     pub ml_kem: bool,
 }

@@ -7,7 +7,7 @@ pub use split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 use crate::connection::Conn;
 use crate::endpoint::{Owner, default_client};
 use qsocket_proto::connection::{Connection, Side, Stats};
-use qsocket_proto::ids::{Principal, Role, StreamId};
+use qsocket_proto::ids::{KeyId, Principal, Role, StreamId};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -43,12 +43,13 @@ pub(crate) struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The principal: a client that 16 relays vouch for, or a server that proved itself by the key.
+    /// The principal: a client that 16 relays vouch for, or a server that proved itself by the key. Its network is
+    /// the one that the stream runs in.
     pub principal: Principal,
     /// What it is in this connection.
     pub role: Role,
-    /// An Encryption key of both principals is mixed into the keys.
-    pub encryption_key: bool,
+    /// The id of the Encryption key of both principals that is mixed into the keys, if there is one.
+    pub encryption_key: Option<KeyId>,
     /// An ML-KEM-768 secret is mixed into the keys: recorded traffic stays sealed if long-term keys leak later.
     pub ml_kem: bool,
 }

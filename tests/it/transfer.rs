@@ -187,6 +187,38 @@ async fn ml_kem_that_one_side_requires_and_the_other_lacks_is_a_refusal() -> io:
 }
 
 #[tokio::test]
+async fn both_ends_tell_their_settings_what_they_came_to_and_the_key() -> io::Result<()> {
+    use MlKem::{Off, On, Require};
+    for (client, server, used) in [
+        (On, On, true),
+        (On, Off, false),
+        (Off, On, false),
+        (Require, On, true),
+        (On, Require, true),
+        (Off, Off, false),
+    ] {
+        for key in [None, Some(KeyId([6; 16]))] {
+            let network = Network::with(|me, other| Setup {
+                client: Tuning::default().with_ml_kem(client),
+                server: Tuning::default().with_ml_kem(server),
+                client_keys: key.map(|_| shared_key(other, 6)).unwrap_or_default(),
+                server_keys: key.map(|_| shared_key(me, 6)).unwrap_or_default(),
+                ..Setup::default()
+            });
+            let (here, there) = timeout(HANG, async { pair(&network.await?).await }).await??;
+            for (stream, setting) in [(here, client), (there, server)] {
+                let (stats, peer) = (stream.stats(), stream.peer());
+                assert_eq!((stats.ml_kem_setting, stats.ml_kem), (setting, used), "{client} to {server}");
+                assert_eq!((stats.encryption_key, peer.encryption_key), (key, key), "{client} to {server}");
+                assert_eq!(peer.ml_kem, used);
+                assert!(!format!("{stats:?} {peer:?}").contains("0707"), "never the key itself");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_address_that_nobody_registered_is_named_as_the_cause() -> io::Result<()> {
     let network = Network::start().await?;
     let mut elsewhere = network.target;

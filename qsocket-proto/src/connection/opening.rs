@@ -204,7 +204,6 @@ impl Connection {
         );
         connection.route = route;
         connection.deadline = Some(now + OPEN_DEADLINE);
-        connection.stats.encryption_key = key_id.is_some();
         Ok(connection)
     }
 
@@ -219,7 +218,6 @@ impl Connection {
         connection.reply = Some(accept.reply);
         connection.deadline = Some(now + CONFIRM_DEADLINE);
         connection.stats.ml_kem = accept.ml_kem;
-        connection.stats.encryption_key = accept.header.encryption_key.is_some();
         connection
     }
 
@@ -233,6 +231,11 @@ impl Connection {
     ) -> Self {
         let (next_local, next_peer) = if side == Side::Client { (1, 2) } else { (2, 1) };
         let window = config.connection_window;
+        let stats = Stats {
+            encryption_key: header.encryption_key,
+            ml_kem_setting: config.ml_kem,
+            ..Stats::default()
+        };
         Self {
             side,
             id: header.connection,
@@ -289,7 +292,7 @@ impl Connection {
             failed: PathSet::EMPTY,
             events: VecDeque::new(),
             parity: Vec::new(),
-            stats: Stats::default(),
+            stats,
             config,
         }
     }

@@ -1,7 +1,8 @@
 //! Numbers about a connection, for people and metrics.
 
 use crate::grid::{STRIPES, StripeSet};
-use crate::ids::{PathId, RELAYS};
+use crate::ids::{KeyId, PathId, RELAYS};
+use crate::open::MlKem;
 use std::time::Duration;
 
 /// What recovery did so far.
@@ -81,9 +82,13 @@ pub struct Stats {
     pub stripes_resent: u64,
     /// What recovery did.
     pub repairs: Repairs,
-    /// Whether an Encryption key is mixed into the keys.
-    pub encryption_key: bool,
-    /// Whether an ML-KEM-768 secret is mixed into the keys; without it there is no forward secrecy.
+    /// The Encryption key that is mixed into the keys, if there is one. Its id, which both principals know it by; never
+    /// the key.
+    pub encryption_key: Option<KeyId>,
+    /// What this side demands of ML-KEM-768. The peer's demand may be another.
+    pub ml_kem_setting: MlKem,
+    /// Whether an ML-KEM-768 secret is mixed into the keys, which is what both demands came to; without it there is no
+    /// forward secrecy. Settled once the connection is open.
     pub ml_kem: bool,
     /// The key phase of what is sent.
     pub phase: u32,

@@ -5,6 +5,7 @@ mod pair;
 
 use super::*;
 use crate::crypto::schedule::EncryptionKey;
+use crate::endpoint::Handle;
 use crate::ids::KeyId;
 use crate::open::MlKem;
 use pair::{Pair, Verdict};
@@ -346,7 +347,7 @@ fn two_hundred_streams_at_once_share_the_windows_without_starving() {
     let up = pattern(300_001);
     let mut streams: Vec<_> =
         (0..200).map(|_| (pair.client(client).open(b"").unwrap().unwrap(), 0)).collect();
-    let mut at_server: Vec<(crate::endpoint::Handle, StreamId, usize)> = Vec::new();
+    let mut at_server: Vec<(Handle, StreamId, usize)> = Vec::new();
     let mut done = 0;
     let mut buf = vec![0; 64 * 1024];
     while done < streams.len() {
@@ -467,6 +468,13 @@ fn lists_refuse_under_seal_and_with_a_reason() {
     }
 }
 
+/// The server's end of a connection, found by a stream.
+fn server_of(pair: &mut Pair, client: Handle) -> Handle {
+    pair.client(client).open(b"").unwrap().unwrap();
+    pair.run_until(|p| p.has_accepted());
+    pair.accepted().unwrap().0
+}
+
 #[test]
 fn an_encryption_key_is_mixed_in_and_its_absence_is_refused() {
     let key = || EncryptionKey::import(&[7; 32]).unwrap();
@@ -476,7 +484,10 @@ fn an_encryption_key_is_mixed_in_and_its_absence_is_refused() {
     pair.client_key = Some((id, [7; 32]));
     pair.admission().keys.push((id, key()));
     let client = pair.open();
-    assert!(pair.client(client).stats().encryption_key);
+    let server = server_of(&mut pair, client);
+    assert_eq!(pair.client(client).stats().encryption_key, Some(id));
+    assert_eq!(pair.server(server).stats().encryption_key, Some(id));
+    assert_eq!(pair.server(server).security().encryption_key, Some(id));
     // The server holds one, the client names none: a downgrade.
     let mut pair = Pair::new(511);
     pair.admission().keys.push((id, key()));
@@ -509,7 +520,13 @@ fn ml_kem_is_used_when_both_have_it_and_never_silently_dropped_when_one_requires
         match expect {
             Ok(used) => {
                 let handle = pair.open();
-                assert_eq!(pair.client(handle).stats().ml_kem, used, "{client} {server}");
+                let accepted = server_of(&mut pair, handle);
+                for (stats, setting) in
+                    [(pair.client(handle).stats(), client), (pair.server(accepted).stats(), server)]
+                {
+                    assert_eq!((stats.ml_kem_setting, stats.ml_kem), (setting, used), "{client} {server}");
+                    assert_eq!(stats.encryption_key, None);
+                }
             }
             Err(error) => assert_eq!(refused(&mut pair), error, "{client} {server}"),
         }
