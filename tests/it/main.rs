@@ -6,6 +6,7 @@
 mod behavior;
 mod data;
 mod network;
+mod networks;
 mod transfer;
 mod transport;
 
