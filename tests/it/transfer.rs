@@ -204,8 +204,9 @@ async fn both_ends_tell_their_settings_what_they_came_to_and_the_key() -> io::Re
                 client_keys: key.map(|_| shared_key(other, 6)).unwrap_or_default(),
                 server_keys: key.map(|_| shared_key(me, 6)).unwrap_or_default(),
                 ..Setup::default()
-            });
-            let (here, there) = timeout(HANG, async { pair(&network.await?).await }).await??;
+            })
+            .await?;
+            let (here, there) = timeout(HANG, pair(&network)).await??;
             for (stream, setting) in [(here, client), (there, server)] {
                 let (stats, peer) = (stream.stats(), stream.peer());
                 assert_eq!((stats.ml_kem_setting, stats.ml_kem), (setting, used), "{client} to {server}");

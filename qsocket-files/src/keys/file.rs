@@ -95,23 +95,31 @@ pub(super) fn read_all(from: impl Read, path: &Path) -> Result<Zeroizing<Vec<u8>
 
 /// Puts `bytes` under `path` so that at every moment, also after a power loss, the old or the new file stands there.
 ///
-/// The new file has mode 0600. On an error the old file is untouched and no temporary file is left.
+/// The new file has mode 0600. On an error the old file is untouched and no temporary file is left. A process that is
+/// killed may leave one; it is as private as the key, and nothing reads it.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let (dir, name) = folder(path)?;
     let temp = format!(".qsocket-{:016x}.tmp", OsRng.next_u64());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let created = openat(&dir, &*temp, flags, Mode::RUSR | Mode::WUSR);
-    let mut file = File::from(created.map_err(|e| KeyFileError::io(path, e.into()))?);
-    let replaced = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| renameat(&dir, &*temp, &dir, name).map_err(io::Error::from));
-    if let Err(e) = replaced {
-        // The first error is the one to report; a leftover is harmless, as it is as private as the key.
+    let failed = |e| KeyFileError::io(path, e);
+    if let Err(e) = stage(&dir, &temp, bytes).and_then(|()| replace(&dir, &temp, name)) {
+        // The first error is the one to report.
         let _ = unlinkat(&dir, &*temp, AtFlags::empty());
-        return Err(KeyFileError::io(path, e));
+        return Err(failed(e));
     }
-    dir.sync_all().map_err(|e| KeyFileError::io(path, e))
+    dir.sync_all().map_err(failed)
+}
+
+/// First step: all of the new file, durable, under a name that nobody reads.
+pub(super) fn stage(dir: &File, temp: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(dir, temp, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Second step, which happens or does not: the new file takes the old one's place.
+pub(super) fn replace(dir: &File, temp: &str, name: &OsStr) -> io::Result<()> {
+    Ok(renameat(dir, temp, dir, name)?)
 }
 
 /// Overwrites a file with zeros, makes that durable, and removes it.

@@ -289,6 +289,57 @@ fn a_failed_write_leaves_what_was_there() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
+/// A process that is killed between two steps: the steps before it are done, those behind it are not.
+#[test]
+fn a_kill_at_any_step_leaves_the_old_or_the_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k.toml");
+    let raida = Provision::generate(1, 3, 0).unwrap();
+    let [old, new, newest] = &raida.clients[..] else { panic!() };
+    let stands = |key: &RaidaKey| load_raida_key(&path).unwrap().principal() == key.principal();
+    save_raida_key(&path, old).unwrap();
+    let folder = fs::File::open(dir.path()).unwrap();
+    let text = format::write_raida_key(new);
+    let text = text.as_bytes();
+
+    // In the middle of the new text, and behind all of it.
+    file::stage(&folder, ".qsocket-1.tmp", &text[..text.len() / 2]).unwrap();
+    assert!(stands(old));
+    file::stage(&folder, ".qsocket-2.tmp", text).unwrap();
+    assert!(stands(old));
+    for left in [".qsocket-1.tmp", ".qsocket-2.tmp"] {
+        let mode = fs::metadata(dir.path().join(left)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o600, "what is left is as private as the key");
+        assert!(file::stage(&folder, left, b"other").is_err(), "and is never written to again");
+    }
+    // The last step done, but not known to be durable.
+    file::replace(&folder, ".qsocket-2.tmp", path.file_name().unwrap()).unwrap();
+    assert!(stands(new));
+    // The next writer goes on in spite of what is left.
+    save_raida_key(&path, newest).unwrap();
+    assert!(stands(newest));
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "the key, and the half file of the killed process"
+    );
+}
+
+#[test]
+fn a_rename_that_fails_leaves_the_old_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k.toml");
+    let raida = Provision::generate(1, 1, 0).unwrap();
+    save_raida_key(&path, &raida.clients[0]).unwrap();
+    let before = fs::read(&path).unwrap();
+    let folder = fs::File::open(dir.path()).unwrap();
+    // The new file is gone: somebody cleaned up.
+    let e = file::replace(&folder, ".qsocket-3.tmp", path.file_name().unwrap()).unwrap_err();
+    assert_eq!(e.kind(), io::ErrorKind::NotFound);
+    assert_eq!(fs::read(&path).unwrap(), before);
+    load_raida_key(&path).unwrap();
+}
+
 #[test]
 fn commands_survive_the_shell() {
     for (path, want) in [

@@ -34,7 +34,7 @@ pub(crate) type Accepted = mpsc::Sender<(QSocketStream, SocketAddr)>;
 /// Networks of an endpoint have nothing in common but its settings and the queue of accepted streams: no identity, key
 /// or hop of one is seen by another.
 pub(crate) struct Network {
-    me: Weak<Network>,
+    me: Weak<Self>,
     config: Arc<Config>,
     membership: Membership,
     relay_set: [u8; 32],
