@@ -24,7 +24,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use code::{Misfit, coefficient, parity, parity_stripe};
+pub use code::{Misfit, coefficient, parity, parity_stripe, parity_with};
+pub use kernel::Kernel;
 pub use plan::{Plan, Step, is_complete, recoverable};
 
 /// Stripe ids: 25 cells of the grid and 9 stripes of MDS parity.

@@ -1,13 +1,10 @@
 //! The generator of the code, and the encoder (`docs/protocol.md` 1.3 and 1.4).
 
-use super::kernel::{self, Term};
+use super::kernel::{Kernel, ROWS, Term};
 use super::{Kind, PARITY, PARITY_CELLS, ParitySet, STRIPES, StripeId, StripeSet};
 use crate::gf256::{invert, mul};
 use crate::ids::{RELAYS, SIXTEEN};
 use thiserror::Error;
-
-/// Bytes of every stripe that are worked on together: those of 25 stripes stay in a first-level cache.
-const TILE: usize = 1024;
 
 /// Buffers that do not fit together. The caller is at fault, never the peer.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -64,6 +61,21 @@ const fn cauchy(j: u8, k: u8) -> u8 {
     mul(X ^ k, invert((X + j) ^ k))
 }
 
+/// The factors of each data stripe in the nine stripes of MDS parity: part of the generator, turned.
+static MDS_FACTORS: [[u8; ROWS]; SIXTEEN] = {
+    let mut columns = [[0; ROWS]; SIXTEEN];
+    let mut k = 0;
+    while k < SIXTEEN {
+        let mut j = 0;
+        while j < PARITY {
+            columns[k][j] = GENERATOR[RELAYS + j][k];
+            j += 1;
+        }
+        k += 1;
+    }
+    columns
+};
+
 /// For each parity cell of the grid, in the order of the ids, the stripes whose XOR is zero.
 static GRID_RELATIONS: [u64; PARITY] = {
     let mut relations = [0; PARITY];
@@ -111,6 +123,15 @@ static MDS_RELATIONS: [[u8; STRIPES]; PARITY] = {
 ///
 /// [`Misfit`] if the lengths do not fit; `out` is untouched then.
 pub fn parity(set: ParitySet, data: &[u8], out: &mut [u8]) -> Result<(), Misfit> {
+    parity_with(Kernel::detect(), set, data, out)
+}
+
+/// As [`parity`], with a kernel of the caller's choice.
+///
+/// # Errors
+///
+/// As [`parity`].
+pub fn parity_with(kernel: Kernel, set: ParitySet, data: &[u8], out: &mut [u8]) -> Result<(), Misfit> {
     let stripes = slices(data)?;
     let len = stripes[0].len();
     check(out.len(), len * PARITY)?;
@@ -121,20 +142,11 @@ pub fn parity(set: ParitySet, data: &[u8], out: &mut [u8]) -> Result<(), Misfit>
         stripe
     });
     match set {
-        ParitySet::Grid => kernel::grid_parity(&stripes, &mut out),
-        ParitySet::Mds => {
-            // Stripes a multiple of 4 KiB apart would evict each other from the cache while all are in use.
-            let mut near = [[0; TILE]; SIXTEEN];
-            for (from, to) in tiles(len) {
-                for (near, stripe) in near.iter_mut().zip(&stripes) {
-                    near[..to - from].copy_from_slice(&stripe[from..to]);
-                }
-                let near = near.each_ref().map(|tile| &tile[..]);
-                for (stripe, out) in set.parity().iter().zip(&mut out) {
-                    kernel::combine(&mut out[from..to], &terms(stripe, &near, 0, to - from));
-                }
-            }
-        }
+        ParitySet::Grid => kernel.grid_parity(&stripes, &mut out),
+        ParitySet::Mds => kernel.combine(
+            &mut out,
+            &std::array::from_fn::<_, SIXTEEN, _>(|k| Term { source: stripes[k], factors: MDS_FACTORS[k] }),
+        ),
     }
     Ok(())
 }
@@ -150,13 +162,13 @@ pub fn parity_stripe(stripe: StripeId, data: &[u8], out: &mut [u8]) -> Result<()
     let stripes = slices(data)?;
     let len = stripes[0].len();
     check(out.len(), len)?;
-    kernel::combine(out, &terms(stripe, &stripes, 0, len));
+    let terms = std::array::from_fn::<_, SIXTEEN, _>(|k| {
+        let mut factors = [0; ROWS];
+        factors[0] = coefficient(stripe, k);
+        Term { source: stripes[k], factors }
+    });
+    Kernel::detect().combine(&mut [out], &terms);
     Ok(())
-}
-
-/// A stripe as a sum of data stripes, from offset `from` to `to`.
-fn terms<'a>(stripe: StripeId, data: &[&'a [u8]; SIXTEEN], from: usize, to: usize) -> [Term<'a>; SIXTEEN] {
-    std::array::from_fn(|k| (&data[k][from..to], coefficient(stripe, k)))
 }
 
 /// The block cut in its 16 data stripes.
@@ -171,11 +183,6 @@ pub(super) fn slices(block: &[u8]) -> Result<[&[u8]; SIXTEEN], Misfit> {
 /// Demands that a buffer has the length that fits.
 pub(super) fn check(actual: usize, expected: usize) -> Result<(), Misfit> {
     if actual == expected { Ok(()) } else { Err(Misfit::Parity { expected, actual }) }
-}
-
-/// Where tiles begin and end in a stripe of `len` bytes.
-pub(super) fn tiles(len: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..len).step_by(TILE).map(move |from| (from, len.min(from + TILE)))
 }
 
 /// The stripes of `set` that a grid relation belongs to, with the relation.

@@ -1,205 +1,267 @@
 //! The inner loops: everything that touches every byte of a block.
 //!
-//! Written over short arrays of 64-bit words, eight bytes of a stripe in each, which the compiler turns into vector
-//! instructions of the target that it builds for. The order of the bytes in a word does not matter. Slices of
-//! unequal length never panic: the shortest decides how far a loop goes.
+//! Two operations exist: the parity of the grid, which is XOR alone, and sums of stripes times coefficients, which
+//! serve MDS parity and every recovery. Each [`Kernel`] does both in one pass over its sources. They differ in
+//! speed, never in a byte of what they make.
+//!
+//! Lengths never make anything panic: the shortest slice decides how far a loop goes.
 
 use super::{PARITY, STRIPES};
-use crate::gf256::REDUCTION;
+use crate::gf256;
 use crate::ids::SIXTEEN;
+use std::fmt;
+use std::sync::OnceLock;
 
-/// Bytes in a word.
-const WORD: usize = 8;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod simd;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
-/// Words that one turn of the multiplying loop handles: four SSE or two AVX2 registers.
-const LANE: usize = 8;
+pub(super) use portable::mul_add;
 
-/// Words that one turn of the XOR loop handles: enough that stripes whose length is a multiple of the cache's page
-/// stride do not evict each other's lines half used.
-const GRID_LANE: usize = 32;
+/// The most sums that one pass makes: as many as a set has parity stripes.
+pub(super) const ROWS: usize = PARITY;
 
-/// Words that one turn handles in stripes too short for the others.
-const SHORT_LANE: usize = 2;
+/// The most bytes that a kernel needs to fill its shortest lane.
+const LONGEST_LANE: usize = 64;
 
-/// Bytes of a short lane. Shorter stripes are padded to it.
-const PADDED: usize = SHORT_LANE * WORD;
+/// Bytes of every stripe that vector kernels work on together: those of 25 stripes stay in a first-level cache.
+/// Stripes a multiple of 4 KiB apart would evict each other from it, so tiles are copied together.
+const TILE: usize = 1024;
 
-/// A stripe and the coefficient that it is multiplied with.
-pub(super) type Term<'a> = (&'a [u8], u8);
-
-/// `sum + coefficient * source`, byte by byte.
-pub(super) fn mul_add<const W: usize>(mut sum: [u64; W], source: &[u64; W], coefficient: u8) -> [u64; W] {
-    let mut power = *source;
-    let mut bits = coefficient;
-    while bits != 0 {
-        let mask = 0u64.wrapping_sub(u64::from(bits & 1));
-        for (s, p) in sum.iter_mut().zip(&power) {
-            *s ^= p & mask;
-        }
-        double(&mut power);
-        bits >>= 1;
-    }
-    sum
+/// A stripe, and what it is multiplied with in each of the sums of a pass. Factors of absent sums do not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Term<'a> {
+    pub(super) source: &'a [u8],
+    pub(super) factors: [u8; ROWS],
 }
 
-/// Sets `out` to the sum of the terms.
+/// One of the implementations of the arithmetic on stripes.
 ///
-/// Goes through the bits of the coefficients from the highest: double the sum, add the sources whose coefficient
-/// has the bit (Horner's scheme). So 16 sources cost 7 doublings, not 16 times 7, coefficients that are all 1
-/// cost no more than XOR, and no table is looked up.
-pub(super) fn combine(out: &mut [u8], terms: &[Term<'_>]) {
-    let len = terms.iter().fold(out.len(), |len, (source, _)| len.min(source.len()));
-    let out = &mut out[..len];
-    if len >= LANE * WORD {
-        Program::new(terms).run_over::<LANE>(out);
-    } else if len >= PADDED {
-        Program::new(terms).run_over::<SHORT_LANE>(out);
-    } else {
-        let mut padded = [[0; PADDED]; STRIPES];
-        for (pad, (source, _)) in padded.iter_mut().zip(terms) {
-            pad[..len].copy_from_slice(&source[..len]);
-        }
-        let mut short: [Term<'_>; STRIPES] = [(&[], 0); STRIPES];
-        for ((term, pad), (_, coefficient)) in short.iter_mut().zip(&padded).zip(terms) {
-            *term = (pad, *coefficient);
-        }
-        let mut sum = [0; PADDED];
-        Program::new(&short[..terms.len().min(STRIPES)]).run_over::<SHORT_LANE>(&mut sum);
-        out.copy_from_slice(&sum[..len]);
+/// Encoding and recovery use [`Kernel::detect`] by themselves. The others are for tests and measurements, with
+/// [`parity_with`](super::parity_with) and [`Plan::apply_with`](super::Plan::apply_with). A value exists only
+/// where its instructions do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(Isa);
+
+/// The instructions that a kernel is written in, with the proof that this processor has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Gfni(x86::avx512_gfni::Present),
+    #[cfg(target_arch = "x86_64")]
+    Avx2Gfni(x86::avx2_gfni::Present),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::avx2::Present),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Present),
+    Portable,
+}
+
+impl Kernel {
+    /// The fastest kernel of this processor. Looked for once.
+    pub fn detect() -> Self {
+        static FASTEST: OnceLock<Kernel> = OnceLock::new();
+        *FASTEST.get_or_init(|| Self::available().next().unwrap_or(Self(Isa::Portable)))
     }
-}
 
-/// The terms of a sum, by the bits of their coefficients.
-struct Program<'a> {
-    terms: &'a [Term<'a>],
-    /// For each bit, which terms have it in their coefficient.
-    with_bit: [[u8; STRIPES]; 8],
-    /// For each bit, how many terms that are.
-    counts: [usize; 8],
-    /// How many bits the largest coefficient has.
-    width: usize,
-}
+    /// All kernels that this processor can run, the fastest first. The last one is portable.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::compiled().filter_map(|(_, kernel)| kernel)
+    }
 
-impl<'a> Program<'a> {
-    fn new(terms: &'a [Term<'a>]) -> Self {
-        let mut program = Self { terms, with_bit: [[0; STRIPES]; 8], counts: [0; 8], width: 0 };
-        for (i, (_, coefficient)) in terms.iter().enumerate().take(STRIPES) {
-            program.width = program.width.max(8 - coefficient.leading_zeros() as usize);
-            let mut bits = *coefficient;
-            while bits != 0 {
-                let bit = bits.trailing_zeros() as usize;
-                program.with_bit[bit][program.counts[bit]] = i as u8;
-                program.counts[bit] += 1;
-                bits &= bits - 1;
+    /// All kernels of this architecture by name, `None` for those that this processor cannot run.
+    pub fn compiled() -> impl Iterator<Item = (&'static str, Option<Self>)> {
+        [
+            #[cfg(target_arch = "x86_64")]
+            ("avx512-gfni", x86::avx512_gfni::Present::detect().map(Isa::Avx512Gfni)),
+            #[cfg(target_arch = "x86_64")]
+            ("avx2-gfni", x86::avx2_gfni::Present::detect().map(Isa::Avx2Gfni)),
+            #[cfg(target_arch = "x86_64")]
+            ("avx2", x86::avx2::Present::detect().map(Isa::Avx2)),
+            #[cfg(target_arch = "aarch64")]
+            ("neon", neon::Present::detect().map(Isa::Neon)),
+            ("portable", Some(Isa::Portable)),
+        ]
+        .into_iter()
+        .map(|(name, isa)| (name, isa.map(Self)))
+    }
+
+    /// The kernel's name: its instructions, or `portable`.
+    pub fn name(self) -> &'static str {
+        Self::compiled().find_map(|(name, kernel)| (kernel == Some(self)).then_some(name)).unwrap_or_default()
+    }
+
+    /// Bytes of its shortest lane. Shorter stripes are padded to it.
+    const fn lane(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Gfni(_) => x86::avx512_gfni::BYTES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Gfni(_) => x86::avx2_gfni::BYTES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => x86::avx2::BYTES,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => neon::BYTES,
+            Isa::Portable => portable::BYTES,
+        }
+    }
+
+    /// Sets each of `outs`, at most [`ROWS`], to the sum of the terms, at most [`STRIPES`], in its column of factors.
+    pub(super) fn combine(self, outs: &mut [&mut [u8]], terms: &[Term<'_>]) {
+        debug_assert!(outs.len() <= ROWS && terms.len() <= STRIPES);
+        let len = terms.iter().fold(usize::MAX, |len, term| len.min(term.source.len()));
+        let len = outs.iter().fold(len, |len, out| len.min(out.len()));
+        if outs.is_empty() || len == 0 {
+            return;
+        }
+        let terms = &terms[..terms.len().min(STRIPES)];
+        if len < self.lane() {
+            self.combine_near::<LONGEST_LANE, STRIPES>(outs, terms, len);
+        } else if len <= TILE || outs.len() == 1 || terms.len() > SIXTEEN || self.0 == Isa::Portable {
+            self.combine_long(outs, terms, len);
+        } else {
+            self.combine_near::<TILE, SIXTEEN>(outs, terms, len);
+        }
+    }
+
+    /// Does `len` bytes of at most `K` terms in copies, `N` bytes at a time, which are at least a lane.
+    fn combine_near<const N: usize, const K: usize>(
+        self,
+        outs: &mut [&mut [u8]],
+        terms: &[Term<'_>],
+        len: usize,
+    ) {
+        let (mut near, mut sums) = ([[0; N]; K], [[0; N]; ROWS]);
+        let rows = outs.len().min(ROWS);
+        for from in (0..len).step_by(N) {
+            let part = N.min(len - from);
+            for (near, term) in near.iter_mut().zip(terms) {
+                near[..part].copy_from_slice(&term.source[from..from + part]);
+            }
+            let mut copies = [Term::default(); K];
+            for ((copy, near), term) in copies.iter_mut().zip(&near).zip(terms) {
+                *copy = Term { source: near, factors: term.factors };
+            }
+            let mut places = sums.each_mut().map(|sum| &mut sum[..]);
+            self.combine_long(&mut places[..rows], &copies[..terms.len().min(K)], part.max(self.lane()));
+            for (out, sum) in outs.iter_mut().zip(&sums) {
+                out[from..from + part].copy_from_slice(&sum[..part]);
             }
         }
-        program
     }
 
-    /// Sets `out`, of at least `W` words, to the sum of the terms.
-    fn run_over<const W: usize>(&self, out: &mut [u8]) {
-        for at in lanes::<W>(out.len()) {
-            let mut sum = [0; W];
-            for bit in (0..self.width).rev() {
-                double(&mut sum);
-                for &i in &self.with_bit[bit][..self.counts[bit]] {
-                    add(&mut sum, self.terms[usize::from(i)].0, at);
+    /// Does `len` bytes, which are at least a lane and at most what each slice has.
+    fn combine_long(self, outs: &mut [&mut [u8]], terms: &[Term<'_>], len: usize) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Gfni(present) => present.combine(outs, terms, len),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Gfni(present) => present.combine(outs, terms, len),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(present) => present.combine(outs, terms, len),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(present) => present.combine(outs, terms, len),
+            Isa::Portable => portable::combine(outs, terms, len),
+        }
+    }
+
+    /// Writes row, column and diagonal parity in one pass over the data.
+    pub(super) fn grid_parity(self, data: &[&[u8]; SIXTEEN], parity: &mut [&mut [u8]; PARITY]) {
+        let len = data.iter().fold(usize::MAX, |len, stripe| len.min(stripe.len()));
+        let len = parity.iter().fold(len, |len, stripe| len.min(stripe.len()));
+        if len >= self.lane() && (len <= TILE || self.0 == Isa::Portable) {
+            return self.grid_parity_long(data, parity, len);
+        }
+        if len >= self.lane() {
+            let mut sums = [[0; TILE]; PARITY];
+            for from in (0..len).step_by(TILE) {
+                // The last tile begins earlier rather than being shorter than a lane.
+                let from = from.min(len - self.lane());
+                let part = TILE.min(len - from);
+                let tile = data.map(|stripe| &stripe[from..from + part]);
+                self.grid_parity_long(&tile, &mut sums.each_mut().map(|sum| &mut sum[..]), part);
+                for (stripe, sum) in parity.iter_mut().zip(&sums) {
+                    stripe[from..from + part].copy_from_slice(&sum[..part]);
                 }
             }
-            store(out, at, &sum);
+            return;
         }
-    }
-}
-
-/// Writes row, column and diagonal parity in one pass over the data.
-pub(super) fn grid_parity(data: &[&[u8]; SIXTEEN], parity: &mut [&mut [u8]; PARITY]) {
-    let len = data.iter().fold(usize::MAX, |len, d| len.min(d.len()));
-    if len >= GRID_LANE * WORD {
-        grid_over::<GRID_LANE>(data, parity, len);
-    } else if len >= PADDED {
-        grid_over::<SHORT_LANE>(data, parity, len);
-    } else {
-        let (mut cells, mut sums) = ([[0; PADDED]; SIXTEEN], [[0; PADDED]; PARITY]);
+        let (mut cells, mut sums) = ([[0; LONGEST_LANE]; SIXTEEN], [[0; LONGEST_LANE]; PARITY]);
         for (cell, stripe) in cells.iter_mut().zip(data) {
-            cell[..len].copy_from_slice(&stripe[..len]);
+            copy(cell, stripe, len);
         }
-        grid_over::<SHORT_LANE>(
-            &cells.each_ref().map(|c| &c[..]),
-            &mut sums.each_mut().map(|s| &mut s[..]),
-            PADDED,
+        self.grid_parity_long(
+            &cells.each_ref().map(|cell| &cell[..]),
+            &mut sums.each_mut().map(|sum| &mut sum[..]),
+            self.lane(),
         );
         for (stripe, sum) in parity.iter_mut().zip(&sums) {
-            let len = len.min(stripe.len());
-            stripe[..len].copy_from_slice(&sum[..len]);
+            copy(stripe, sum, len);
+        }
+    }
+
+    /// Does `len` bytes, which are at least a lane and at most what each slice has.
+    fn grid_parity_long(self, data: &[&[u8]; SIXTEEN], parity: &mut [&mut [u8]; PARITY], len: usize) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Gfni(present) => present.grid_parity(data, parity, len),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2Gfni(present) => present.grid_parity(data, parity, len),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(present) => present.grid_parity(data, parity, len),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(present) => present.grid_parity(data, parity, len),
+            Isa::Portable => portable::grid_parity(data, parity, len),
         }
     }
 }
 
-/// Does `len` bytes, which are at least `W` words.
-fn grid_over<const W: usize>(data: &[&[u8]; SIXTEEN], parity: &mut [&mut [u8]; PARITY], len: usize) {
-    for at in lanes::<W>(len) {
-        let (mut columns, mut diagonal) = ([[0; W]; 4], [0; W]);
-        for (r, cells) in data.as_chunks::<4>().0.iter().enumerate() {
-            let [Some(a), Some(b), Some(c), Some(d)] = cells.map(|cell| load::<W>(cell, at)) else { return };
-            // Chosen here, so that the loop has no index that depends on the row.
-            let on_diagonal = [a, b, c, d][r % 4];
-            let mut row = [0; W];
-            let [in_a, in_b, in_c, in_d] = &mut columns;
-            for i in 0..W {
-                let (a, b) = (u64::from_ne_bytes(a[i]), u64::from_ne_bytes(b[i]));
-                let (c, d) = (u64::from_ne_bytes(c[i]), u64::from_ne_bytes(d[i]));
-                row[i] = a ^ b ^ c ^ d;
-                in_a[i] ^= a;
-                in_b[i] ^= b;
-                in_c[i] ^= c;
-                in_d[i] ^= d;
-                diagonal[i] ^= u64::from_ne_bytes(on_diagonal[i]);
-            }
-            store(parity[r], at, &row);
-        }
-        for (c, column) in columns.iter().enumerate() {
-            store(parity[4 + c], at, column);
-        }
-        store(parity[8], at, &diagonal);
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}", self.name())
     }
 }
 
-/// Where lanes of `W` words begin in `len` bytes, which are no fewer. The last overlaps the one before, so that no
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Copies the first `len` bytes, as far as both reach.
+fn copy(to: &mut [u8], from: &[u8], len: usize) {
+    for (to, from) in to.iter_mut().zip(from).take(len) {
+        *to = *from;
+    }
+}
+
+/// Where lanes of `bytes` begin in `len` bytes, which are no fewer. The last overlaps the one before, so that no
 /// rest remains: setting a byte twice to the same value does no harm.
-fn lanes<const W: usize>(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).step_by(W * WORD).map(move |at| at.min(len - W * WORD))
+#[inline]
+fn lanes(len: usize, bytes: usize) -> impl Iterator<Item = usize> {
+    (0..len).step_by(bytes).map(move |at| at.min(len - bytes))
 }
 
-/// The `W` words of `source` from offset `at`.
-fn load<const W: usize>(source: &[u8], at: usize) -> Option<&[[u8; WORD]; W]> {
-    source.get(at..)?.as_chunks().0.first_chunk()
-}
-
-/// Adds the `W` words of `source` from offset `at`.
-fn add<const W: usize>(sum: &mut [u64; W], source: &[u8], at: usize) {
-    if let Some(words) = load::<W>(source, at) {
-        for (s, word) in sum.iter_mut().zip(words) {
-            *s ^= u64::from_ne_bytes(*word);
+/// For each factor, its products with 0 to 15 and those with 0, 16, 32 to 240: a product by any byte is the sum of
+/// one of each. A shuffle of a vector register looks up a register's worth of them at once.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static NIBBLES: [[[u8; 16]; 2]; 256] = {
+    let mut tables = [[[0; 16]; 2]; 256];
+    let mut factor = 0;
+    while factor < 256 {
+        let mut nibble = 0;
+        while nibble < 16 {
+            tables[factor][0][nibble] = gf256::mul(factor as u8, nibble as u8);
+            tables[factor][1][nibble] = gf256::mul(factor as u8, (nibble << 4) as u8);
+            nibble += 1;
         }
+        factor += 1;
     }
-}
-
-/// Writes `W` words to `out` from offset `at`.
-fn store<const W: usize>(out: &mut [u8], at: usize, words: &[u64; W]) {
-    if let Some(places) = out.get_mut(at..).and_then(|o| o.as_chunks_mut::<WORD>().0.first_chunk_mut::<W>()) {
-        for (place, word) in places.iter_mut().zip(words) {
-            *place = word.to_ne_bytes();
-        }
-    }
-}
-
-/// Multiplies every byte by x.
-fn double<const W: usize>(words: &mut [u64; W]) {
-    const ONES: u64 = u64::from_ne_bytes([1; WORD]);
-    // What the reduction adds, spelt out for the shifts below.
-    const { assert!(REDUCTION == 0b1_1011) };
-    for word in words {
-        let high = (*word >> 7) & ONES;
-        *word = ((*word & !(ONES << 7)) << 1) ^ high ^ (high << 1) ^ (high << 3) ^ (high << 4);
-    }
-}
+    tables
+};

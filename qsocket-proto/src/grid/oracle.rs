@@ -5,7 +5,7 @@
 //! two blocks agree in every stripe at hand and differ there.
 
 /// Multiplies polynomials over GF(2) and reduces by 0x11B.
-fn mul(mut a: u8, mut b: u8) -> u8 {
+pub(super) fn mul(mut a: u8, mut b: u8) -> u8 {
     let mut product = 0;
     while b > 0 {
         if b % 2 == 1 {

@@ -6,8 +6,8 @@
 //! there and needed, over the whole field. A relation that depends on those already taken is left out, so `n`
 //! stripes are never recovered from more than `n` parity stripes when the block is complete.
 
-use super::code::{Misfit, check, grid_relations, mds_relations, tiles};
-use super::kernel;
+use super::code::{Misfit, check, grid_relations, mds_relations};
+use super::kernel::{self, Kernel, ROWS, Term};
 use super::{PARITY, STRIPES, StripeId, StripeSet};
 use crate::gf256::invert;
 use crate::ids::SIXTEEN;
@@ -93,6 +93,20 @@ impl Plan {
     pub fn apply<'a>(
         &self,
         block: &mut [u8],
+        parity: impl FnMut(StripeId) -> Option<&'a [u8]>,
+    ) -> Result<(), Misfit> {
+        self.apply_with(Kernel::detect(), block, parity)
+    }
+
+    /// As [`apply`](Self::apply), with a kernel of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn apply_with<'a>(
+        &self,
+        kernel: Kernel,
+        block: &mut [u8],
         mut parity: impl FnMut(StripeId) -> Option<&'a [u8]>,
     ) -> Result<(), Misfit> {
         let len = block.len() / SIXTEEN;
@@ -105,10 +119,17 @@ impl Plan {
             check(bytes.len(), len)?;
             opened[stripe.index()] = bytes;
         }
-        for (from, to) in tiles(len) {
-            for step in self.steps() {
-                step.apply(block, len, &opened, from, to);
-            }
+        let mut rest = block;
+        let mut stripes: [&mut [u8]; SIXTEEN] = std::array::from_fn(|_| {
+            let (stripe, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            stripe
+        });
+        let mut steps = self.steps();
+        while !steps.is_empty() {
+            let (together, later) = steps.split_at(doable_at_once(steps));
+            apply(together, kernel, &mut stripes, &opened);
+            steps = later;
         }
         Ok(())
     }
@@ -164,24 +185,45 @@ impl Step {
             (Some(coefficients), true) => coefficients[stripe.index() % STRIPES],
         }
     }
+}
 
-    /// Makes bytes `from` to `to` of the target. `opened` holds parity by stripe id.
-    fn apply(&self, block: &mut [u8], len: usize, opened: &[&[u8]; STRIPES], from: usize, to: usize) {
-        let Some(target) = self.target.data_index() else { return };
-        let (before, rest) = block.split_at_mut(target * len);
-        let (out, behind) = rest.split_at_mut(len);
-        let mut terms: [kernel::Term<'_>; STRIPES] = [(&[], 0); STRIPES];
-        let mut count = 0;
-        for (stripe, term) in self.sources.iter().zip(&mut terms) {
-            let bytes = match stripe.data_index() {
-                None => &opened[stripe.index()][from..to],
-                Some(k) if k < target => &before[k * len..][from..to],
-                Some(k) => &behind[(k - target - 1) * len..][from..to],
-            };
-            *term = (bytes, self.coefficient(stripe));
-            count += 1;
+/// How many of the steps, which are some, one pass over their sources can do: those over the whole field that do
+/// not use each other's targets. Steps of XOR have few sources and hardly share them.
+fn doable_at_once(steps: &[Step]) -> usize {
+    let mut targets = StripeSet::EMPTY;
+    let together = steps.iter().take(ROWS).take_while(|step| {
+        let fits = !step.is_xor() && step.sources.intersection(targets).is_empty();
+        targets.insert(step.target);
+        fits
+    });
+    together.count().max(1)
+}
+
+/// Makes the targets of at most [`ROWS`] steps that do not use each other's. `opened` holds parity by stripe id.
+fn apply(steps: &[Step], kernel: Kernel, stripes: &mut [&mut [u8]; SIXTEEN], opened: &[&[u8]; STRIPES]) {
+    let mut outs: [&mut [u8]; ROWS] = Default::default();
+    let mut sources = StripeSet::EMPTY;
+    for (step, out) in steps.iter().zip(&mut outs) {
+        sources = sources.union(step.sources);
+        if let Some(target) = step.target.data_index() {
+            *out = std::mem::take(&mut stripes[target]);
         }
-        kernel::combine(&mut out[from..to], &terms[..count]);
+    }
+    let mut terms = [Term::default(); STRIPES];
+    for (stripe, term) in sources.iter().zip(&mut terms) {
+        term.source = match stripe.data_index() {
+            None => opened[stripe.index()],
+            Some(k) => stripes[k],
+        };
+        for (step, factor) in steps.iter().zip(&mut term.factors) {
+            *factor = step.coefficient(stripe);
+        }
+    }
+    kernel.combine(&mut outs[..steps.len()], &terms[..sources.len()]);
+    for (step, out) in steps.iter().zip(outs) {
+        if let Some(target) = step.target.data_index() {
+            stripes[target] = out;
+        }
     }
 }
 
