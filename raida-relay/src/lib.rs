@@ -16,6 +16,7 @@
 mod handshake;
 mod hop;
 mod local;
+mod meter;
 mod relay;
 mod roster;
 mod state;
