@@ -167,6 +167,12 @@ pub fn relay_table<'a>(keys: impl IntoIterator<Item = &'a RaidaKey>, path: PathI
     keys.into_iter().map(|k| ((k.principal, k.role), duplicate(k.number(path)))).collect()
 }
 
+/// Who is missing in the newer table, or has another number there: hops built with the older one do not count.
+pub fn outdated(older: &RelayTable, newer: &RelayTable) -> Vec<(Principal, Role)> {
+    let same = |key, number| newer.get(key).is_some_and(|n| equal(n, number));
+    older.iter().filter(|(key, number)| !same(key, number)).map(|(key, _)| *key).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +224,20 @@ mod tests {
             assert!(equal(&table[&(P, Role::Client)], client.number(path)));
             assert!(equal(&table[&(P, Role::Server)], server.number(path)));
         }
+    }
+
+    #[test]
+    fn who_left_or_has_another_number_is_outdated() {
+        let mut rng = ChaCha20Rng::from_seed([5; 32]);
+        let mut key = |serial| {
+            RaidaKey::generate(Principal { serial, ..P }, Role::Client, Strength::Bits256, &mut rng).unwrap()
+        };
+        let (stays, leaves, old, new) = (key(1), key(2), key(3), key(3));
+        let path = PathId::new(0).unwrap();
+        let older = relay_table([&stays, &leaves, &old], path);
+        let newer = relay_table([&stays, &new, &key(4)], path);
+        let gone = outdated(&older, &newer).into_iter().map(|(p, _)| p.serial).collect::<Vec<_>>();
+        assert_eq!(gone, [2, 3]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One hop after its handshake: its socket, what waits for it, and the task that serves it.
 
+use crate::meter::Meter;
 use crate::state::{Batch, Core, lock};
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
 use qsocket_proto::ids::{Role, RouteId};
-use qsocket_proto::relay::{Congestion, Egress, HopId};
+use qsocket_proto::relay::{Congestion, Egress, HopId, Losses};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,6 +57,11 @@ pub(crate) struct Hop {
     blocked: AtomicBool,
     /// The hop's task ends.
     closing: AtomicBool,
+    /// The hop's task reads no more, and ends when what waits is out.
+    draining: AtomicBool,
+    /// The byte quota of the principal.
+    meter: Arc<Meter>,
+    losses: Mutex<Losses>,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,14 @@ impl Out {
 }
 
 impl Hop {
-    pub(crate) fn new(id: HopId, role: Role, stream: TcpStream, egress: Egress, sealer: Sealer) -> Self {
+    pub(crate) fn new(
+        id: HopId,
+        role: Role,
+        stream: TcpStream,
+        egress: Egress,
+        sealer: Sealer,
+        meter: Arc<Meter>,
+    ) -> Self {
         Self {
             id,
             role,
@@ -105,11 +118,17 @@ impl Hop {
             wake: Notify::new(),
             blocked: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            meter,
+            losses: Mutex::default(),
         }
     }
 
     /// Queues a control frame; call [`Hop::flush`] at the end of the batch.
     pub(crate) fn control(&self, frame: &Frame<'_>) -> Result<(), Full> {
+        if let Frame::Detach { route } | Frame::RouteError { route, .. } = frame {
+            lock(&self.losses).forget(*route);
+        }
         lock(&self.out).egress.control(frame)
     }
 
@@ -127,7 +146,18 @@ impl Hop {
 
     /// Drops what waits for a route that the peer ended.
     pub(crate) fn forget(&self, route: RouteId) {
+        lock(&self.losses).forget(route);
         lock(&self.out).egress.forget(route);
+    }
+
+    /// Whether the principal may send these bytes now.
+    pub(crate) fn within_quota(&self, now: Instant, bytes: usize) -> bool {
+        self.meter.take(now, bytes)
+    }
+
+    /// Notes DATA of a route that stands as dropped for the quota; returns what to tell the peer.
+    pub(crate) fn over_quota(&self, now: Instant, route: RouteId, bytes: usize) -> Option<Congestion> {
+        lock(&self.losses).dropped(now, self.id, route, bytes)
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
@@ -160,6 +190,23 @@ impl Hop {
     /// Has the hop's task tell the peer and end.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.end(End::Reason(reason));
+    }
+
+    /// Has the hop's task let out what waits, tell the peer and end. It reads no more.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Writes all that waits.
+    async fn let_out(&self) -> Result<(), End> {
+        loop {
+            self.stream.writable().await?;
+            let mut out = lock(&self.out);
+            if out.write(now(), &self.stream)? {
+                return Ok(());
+            }
+        }
     }
 
     fn end(&self, end: End) {
@@ -213,6 +260,9 @@ pub(crate) async fn run(core: &Arc<Core>, hop: &Hop, mut opener: Opener, mut inb
         if let Some(end) = hop.ended() {
             return finish(hop, end);
         }
+        if hop.draining.load(Ordering::Acquire) {
+            return drained(hop).await.unwrap_or_else(|end| end);
+        }
         if fresh {
             fresh = false;
             if let Err(end) = core.forward(hop, &mut opener, &mut inbox, &mut keepalive, &mut batch) {
@@ -259,6 +309,27 @@ pub(crate) async fn run(core: &Arc<Core>, hop: &Hop, mut opener: Opener, mut inb
                 }
                 sleep.as_mut().reset(next_look(&keepalive, now, hop.stalled(), stall_limit).into());
             }
+        }
+    }
+}
+
+/// Lets out what waits, tells the peer, and waits until it has closed: what is unread when a socket is closed makes
+/// the system throw away what the peer has not read. The relay's own end bounds this.
+async fn drained(hop: &Hop) -> Result<End, End> {
+    let reason = CloseReason::Done;
+    hop.let_out().await?;
+    // Nothing waits, so there is room.
+    let _ = hop.control(&Frame::Close { reason });
+    hop.let_out().await?;
+    socket2::SockRef::from(&hop.stream).shutdown(std::net::Shutdown::Write)?;
+    let mut unread = [0; 4096];
+    loop {
+        hop.stream.readable().await?;
+        match hop.stream.try_read(&mut unread) {
+            Ok(0) => return Ok(End::Reason(reason)),
+            Ok(_) => tokio::task::coop::consume_budget().await,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.into()),
         }
     }
 }

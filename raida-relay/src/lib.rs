@@ -16,6 +16,7 @@
 mod handshake;
 mod hop;
 mod local;
+mod meter;
 mod rate;
 mod relay;
 mod roster;

@@ -1,5 +1,6 @@
 //! One relay: its configuration, its handle, its numbers.
 
+use crate::roster::Roster;
 use crate::state::{Core, listen, read_header};
 use crate::stats::Stats;
 use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
@@ -126,6 +127,8 @@ pub struct RelayConfig {
 pub struct Relay {
     core: Arc<Core>,
     address: SocketAddr,
+    network: u16,
+    dial_any_address: bool,
 }
 
 impl Relay {
@@ -170,7 +173,7 @@ impl Relay {
         let Shape { path, network, dial_any_address, limits } = shape;
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
         let core = Core::new(path, limits, table, listener, handle.clone(), router);
-        let relay = Self { address: core.local_addr()?, core };
+        let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
@@ -196,6 +199,33 @@ impl Relay {
     pub fn register(&self, server: Server) -> Result<(), RegisterError> {
         let Server { principal, service, dial } = server;
         self.core.register(principal, Registration { destination: service, dial })
+    }
+
+    /// Exchanges all that the relay knows about principals, as one step.
+    ///
+    /// Who is not in the new table, or has another number there, is unknown from now on: its hops are closed with
+    /// CLOSE done, its routes end, and a handshake under way does not become a hop. Everybody else notices nothing;
+    /// only handshakes that are under way when somebody leaves have to be repeated. Servers are reached at exactly
+    /// the addresses of the roster. Byte quotas hold at once, a lower number of routes for new ones.
+    ///
+    /// # Errors
+    /// As [`Roster::check`]; nothing has changed then.
+    pub fn replace(&self, roster: Roster) -> Result<(), RegisterError> {
+        roster.check(self.network, self.dial_any_address)?;
+        self.core.replace(roster)
+    }
+
+    /// Ends the relay without haste: accepts and reads no more, lets out what waits for its peers, tells them CLOSE
+    /// with reason done and waits until they have closed; after `within` at the latest it stops as
+    /// [`Relay::stop`] does.
+    ///
+    /// # Cancel safety
+    /// The relay accepts and reads no more even if this is cancelled; drop it then.
+    pub async fn drain(&self, within: Duration) {
+        self.core.drain(within).await;
+        if let Some(mut tasks) = self.core.close() {
+            while tasks.join_next().await.is_some() {}
+        }
     }
 
     /// Counters, consistent one by one and not with each other.

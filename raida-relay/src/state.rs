@@ -2,30 +2,33 @@
 
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop, now};
+use crate::meter::Meters;
 use crate::rate::Rate;
 use crate::relay::Limits;
+use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
-use qsocket_proto::hop::{Established, Inbox, Keepalive, Opener};
+use qsocket_proto::hop::{DialledBy, Established, Inbox, Keepalive, Opener};
 use qsocket_proto::ids::{PathId, Principal, Role, RouteId};
 use qsocket_proto::open::OpenHeader;
-use qsocket_proto::raida_key::RelayTable;
+use qsocket_proto::raida_key::{RelayTable, outdated};
 use qsocket_proto::relay::{
-    Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, Router, Verdict,
+    Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, RegisterError, Registration, Router,
+    Verdict,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, trace, warn};
 
 /// How long the accept loop rests after an error that is not about one connection, such as too many open files.
@@ -82,6 +85,13 @@ pub(crate) struct Core {
     tasks: Mutex<Option<JoinSet<()>>>,
     frozen: watch::Sender<bool>,
     counters: Counters,
+    meters: Mutex<Meters>,
+    /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
+    generation: AtomicU64,
+    draining: AtomicBool,
+    accepting: Mutex<Option<AbortHandle>>,
+    /// A hop has gone.
+    gone: Notify,
 }
 
 /// What one batch of records leaves to do.
@@ -142,12 +152,17 @@ impl Core {
             tasks: Mutex::new(Some(JoinSet::new())),
             frozen: watch::Sender::new(false),
             counters: Counters::default(),
+            meters: Mutex::default(),
+            generation: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            accepting: Mutex::new(None),
+            gone: Notify::new(),
         })
     }
 
     /// Starts the tasks that every relay has.
     pub(crate) fn start(self: &Arc<Self>) {
-        self.spawn(Arc::clone(self).accept());
+        *lock(&self.accepting) = self.spawn(Arc::clone(self).accept());
         self.spawn(Arc::clone(self).keep_time());
     }
 
@@ -156,11 +171,66 @@ impl Core {
     }
 
     /// Runs a task until the relay stops; drops it if that has happened.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(tasks) = &mut *lock(&self.tasks) {
-            while tasks.try_join_next().is_some() {}
-            tasks.spawn_on(task, &self.handle);
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut tasks = lock(&self.tasks);
+        let tasks = tasks.as_mut()?;
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn_on(task, &self.handle))
+    }
+
+    /// Exchanges whom the relay knows, as one step: whoever left, or has another number, loses its hops, and a
+    /// handshake with the old number does not become one.
+    pub(crate) fn replace(self: &Arc<Self>, roster: Roster) -> Result<(), RegisterError> {
+        let Roster { table, servers, quotas } = roster;
+        let mut registrations: BTreeMap<Principal, Vec<Registration>> = BTreeMap::new();
+        for server in servers {
+            let registration = Registration { destination: server.service, dial: server.dial };
+            registrations.entry(server.principal).or_default().push(registration);
         }
+        let now = now();
+        let mut batch = Batch::default();
+        let done = self.route(now, &mut batch, |router| {
+            lock(&self.meters).set(now, &quotas, &table);
+            let gone = {
+                let mut current = self.keys.table.write().unwrap_or_else(PoisonError::into_inner);
+                let gone = outdated(&current, &table);
+                *current = table;
+                gone
+            };
+            if !gone.is_empty() {
+                self.generation.fetch_add(1, Ordering::AcqRel);
+            }
+            router.set_quotas(&quotas);
+            let done = router.set_servers(now, &registrations);
+            for (principal, role) in gone {
+                router.expel(now, principal, role, &mut OsRng);
+            }
+            done
+        });
+        self.flush(now, &mut batch);
+        done
+    }
+
+    /// Accepts and dials no more, and has every hop let out what waits and end; waits for that at most so long.
+    pub(crate) async fn drain(self: &Arc<Self>, within: Duration) {
+        self.draining.store(true, Ordering::Release);
+        if let Some(accepting) = lock(&self.accepting).take() {
+            accepting.abort();
+        }
+        let _ = socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        let mut batch = Batch::default();
+        self.route(now(), &mut batch, Router::drain);
+        let empty = async {
+            loop {
+                let gone = self.gone.notified();
+                if self.hops.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                    return;
+                }
+                gone.await;
+            }
+        };
+        // Late or not, the end is the same.
+        let _ = tokio::time::timeout(within, empty).await;
     }
 
     /// Aborts every task and ends every connection. The tasks are returned to be waited for.
@@ -232,8 +302,9 @@ impl Core {
             let Some(place) = self.admit(peer.ip()) else { continue };
             let core = Arc::clone(&self);
             self.spawn(async move {
+                let generation = core.generation.load(Ordering::Acquire);
                 match handshake::respond(&core, stream).await {
-                    Ok(up) => core.serve(up).await,
+                    Ok(up) => core.serve(up, generation).await,
                     Err(e) => {
                         core.counters.refused(Refusal::from(&e));
                         debug!(relay = %core.path, %peer, error = %e, "refused a hop");
@@ -266,10 +337,11 @@ impl Core {
 
     async fn dial(self: Arc<Self>, server: Principal, address: SocketAddr) {
         self.thawed().await;
+        let generation = self.generation.load(Ordering::Acquire);
         let dialled = handshake::dial(&self, server, address).await;
         self.counters.dialled(dialled.is_ok());
         match dialled {
-            Ok(up) => self.serve(up).await,
+            Ok(up) => self.serve(up, generation).await,
             Err(e) => {
                 debug!(relay = %self.path, %server, %address, error = %e, "dialling a server failed");
                 let now = now();
@@ -279,23 +351,41 @@ impl Core {
     }
 
     /// Makes a hop known, serves it until it ends, and forgets it.
-    async fn serve(self: &Arc<Self>, up: Up) {
+    ///
+    /// `generation` is from before the handshake: if somebody left the table since, the peer may be the one.
+    async fn serve(self: &Arc<Self>, up: Up, generation: u64) {
         let Up { stream, established, inbox, outbox } = up;
         let Established { principal, role, dialled_by, sealer, opener, .. } = established;
         let info = HopInfo { principal, role, dialled_by };
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
-        let hop = Arc::new(Hop::new(id, role, stream, Egress::new(outbox, self.limits.egress), sealer));
+        let meter = lock(&self.meters).of(now(), (principal, role));
+        let egress = Egress::new(outbox, self.limits.egress);
+        let hop = Arc::new(Hop::new(id, role, stream, egress, sealer, meter));
         self.hops.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&hop));
         debug!(relay = %self.path, hop = id.0, %principal, ?role, "hop up");
         let mut batch = Batch::default();
-        self.route(now(), &mut batch, |r| r.hop_up(id, info));
+        let current = self.route(now(), &mut batch, |r| {
+            let current = self.generation.load(Ordering::Acquire) == generation;
+            if current {
+                r.hop_up(id, info);
+            } else if dialled_by == DialledBy::Relay {
+                r.dial_failed(now(), principal, &mut OsRng);
+            }
+            current
+        });
         self.flush(now(), &mut batch);
+        if !current {
+            self.hops.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            debug!(relay = %self.path, %principal, ?role, "refused a hop: the principals changed meanwhile");
+            return;
+        }
         let end = hop::run(self, &hop, opener, inbox).await;
         debug!(relay = %self.path, hop = id.0, %principal, ?role, %end, "hop down");
         self.hops.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let now = now();
         self.route(now, &mut batch, |r| r.hop_down(now, id, &mut OsRng));
         self.flush(now, &mut batch);
+        self.gone.notify_waiters();
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -345,11 +435,17 @@ impl Core {
 
     fn act(self: &Arc<Self>, router: &mut Router, action: Action, now: Instant, batch: &mut Batch) {
         match action {
-            Action::Dial { server, address } => self.spawn(Arc::clone(self).dial(server, address)),
+            Action::Dial { server, address } => {
+                self.spawn(Arc::clone(self).dial(server, address));
+            }
             Action::Send { hop, frame } => self.send(hop, &frame, batch),
             Action::Close { hop, reason } => {
                 if let Some(hop) = self.hop(hop) {
-                    hop.close(reason);
+                    if self.draining.load(Ordering::Acquire) {
+                        hop.drain();
+                    } else {
+                        hop.close(reason);
+                    }
                 }
             }
             Action::Deliver { hop, route, mut frames } => {
@@ -442,6 +538,14 @@ impl Core {
         payload: &mut [u8],
         batch: &mut Batch,
     ) -> Result<(), End> {
+        if !hop.within_quota(now, payload.len()) {
+            let stands = batch.last.as_ref().is_some_and(|(from, ..)| *from == route)
+                || lock(&self.routing).router.lookup(hop.id, route).is_some();
+            if stands {
+                batch.congested.extend(hop.over_quota(now, route, payload.len()));
+            }
+            return Ok(());
+        }
         if batch.last.as_ref().is_none_or(|(from, ..)| *from != route) {
             batch.last = None;
             let found = lock(&self.routing).router.lookup(hop.id, route);
@@ -526,8 +630,8 @@ impl Core {
     pub(crate) fn register(
         self: &Arc<Self>,
         server: Principal,
-        registration: qsocket_proto::relay::Registration,
-    ) -> Result<(), qsocket_proto::relay::RegisterError> {
+        registration: Registration,
+    ) -> Result<(), RegisterError> {
         let now = now();
         let mut batch = Batch::default();
         let done = self.route(now, &mut batch, |r| r.register(now, server, registration));

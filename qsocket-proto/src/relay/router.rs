@@ -1,6 +1,7 @@
 //! Hops, servers and routes of a relay, and the decision where a frame goes.
 
 mod address;
+mod change;
 mod servers;
 
 pub use address::is_public_unicast;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Routes that one client principal may hold on a relay, over all its hops.
+/// Routes that one client principal may hold on a relay, over all its hops, unless it has a quota of its own.
 pub const MAX_CONNECTIONS_PER_CLIENT: usize = 256;
 
 /// How long OPEN and what follows it wait for the hop to their server.
@@ -161,6 +162,9 @@ pub struct Router {
     servers: Servers,
     /// Routes of each client.
     held: BTreeMap<Principal, usize>,
+    /// Routes that clients may hold, where that is not the default.
+    most_routes: BTreeMap<Principal, usize>,
+    draining: bool,
     /// Deadlines of waiting routes, earliest first; entries of routes that wait no longer are passed over.
     waiting: VecDeque<(Instant, HopId, RouteId)>,
     waiting_bytes: usize,
@@ -175,6 +179,8 @@ impl Router {
             hops: BTreeMap::new(),
             servers: Servers::default(),
             held: BTreeMap::new(),
+            most_routes: BTreeMap::new(),
+            draining: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             actions: VecDeque::new(),
@@ -196,6 +202,10 @@ impl Router {
 
     /// Adds a hop whose handshake is finished. A server's newer hop replaces its older one.
     pub fn hop_up(&mut self, id: HopId, info: HopInfo) {
+        if self.draining {
+            self.actions.push_back(Action::Close { hop: id, reason: CloseReason::Done });
+            return;
+        }
         self.hops.insert(id, Hop { info, routes: BTreeMap::new(), next_route: 1 });
         if info.role != Role::Server {
             return;
@@ -332,11 +342,10 @@ impl Router {
         if let Err(reason) = self.servers.check(facts.server, facts.destination) {
             return refuse(reason);
         }
-        let held = self.held.entry(info.principal).or_default();
-        if *held >= MAX_CONNECTIONS_PER_CLIENT {
+        if self.routes_of(info.principal) >= self.most_routes(info.principal) {
             return refuse(RouteError::Busy);
         }
-        *held += 1;
+        *self.held.entry(info.principal).or_default() += 1;
         match self.servers.hop(facts.server) {
             Some(server) => {
                 let down = self.connect(id, route, server);

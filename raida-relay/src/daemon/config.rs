@@ -193,6 +193,7 @@ impl Config {
             ("store", self.store != new.store),
             ("dial_any_address", self.dial_any_address != new.dial_any_address),
             ("admin.listen", self.admin != new.admin),
+            ("limits", LimitSettings { drain: new.limits.drain, ..self.limits } != new.limits),
             ("log", self.log != new.log),
         ]
         .into_iter()

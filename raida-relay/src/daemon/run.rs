@@ -1,17 +1,21 @@
 //! `run` and `cluster`: relays from configuration files until a signal ends them.
 
 use super::cli::{ClusterArgs, RunArgs};
-use super::config::Config;
+use super::config::{Config, LogFormat};
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
-use raida_relay::{Relay, RelayConfig, Roster};
+use qsocket_proto::raida_key::RelayTable;
+use raida_relay::{Relay, RelayConfig};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 /// Runs one relay.
 ///
@@ -93,20 +97,59 @@ pub(crate) fn one_cluster(dir: &Path, configs: &[Config]) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// How often a store is asked whether it changed: `principal` commands take effect within about this time.
+const STORE_EVERY: Duration = Duration::from_secs(1);
+
+/// Beyond `limits.drain_seconds`, for tasks to end. A process that hangs is ended by its supervisor.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
 fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    init_log(&configs);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
+        // Before anything is started, so that no signal is missed.
+        let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
         let mut members = Vec::new();
         for config in configs {
             members.push(start(config).await?);
         }
         let running = Running::new(members);
-        term.recv().await;
+        for member in &running.relays {
+            info!(relay = %member.relay.path(), address = %member.relay.local_addr(), "ready");
+        }
+        let mut watch = tokio::time::interval(STORE_EVERY);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => reload(&running).await,
+                _ = watch.tick() => follow_stores(&running).await,
+            }
+        }
         running.set_draining();
-        Ok(ExitCode::SUCCESS)
-    })
+        info!("ending; a second signal ends at once");
+        tokio::select! {
+            () = drain(&running) => info!("ended"),
+            _ = term.recv() => warn!("ended at once by a second signal"),
+            _ = int.recv() => warn!("ended at once by a second signal"),
+        }
+        anyhow::Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn init_log(configs: &[Config]) {
+    let filter = configs.first().and_then(|config| EnvFilter::try_new(&config.log.level).ok());
+    let log =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter.unwrap_or_default());
+    match configs.first().map(|config| config.log.format) {
+        Some(LogFormat::Json) => log.json().init(),
+        _ => log.with_ansi(false).init(),
+    }
 }
 
 async fn start(config: Config) -> anyhow::Result<Member> {
@@ -114,19 +157,94 @@ async fn start(config: Config) -> anyhow::Result<Member> {
     let store = Store::open(&config.store, config.network, config.relay, Access::Read).await;
     let store = store.with_context(|| file.to_string())?;
     let Loaded { revision, roster, banned } = store.load().await.with_context(|| file.to_string())?;
-    let Roster { table, servers, .. } = roster;
-    let principals = table.len();
+    roster.check(config.network, config.dial_any_address).with_context(|| file.to_string())?;
+    let principals = roster.table.len();
+    // It starts as a relay that knows nobody, and is told at once.
     let relay = Relay::spawn(RelayConfig {
         path: config.relay,
         network: config.network,
-        table,
-        servers,
+        table: RelayTable::new(),
+        servers: Vec::new(),
         listen: config.listen.into(),
         dial_any_address: config.dial_any_address,
         limits: config.limits.limits(),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
-    info!(relay = %config.relay, address = %relay.local_addr(), "ready");
+    relay.replace(roster).with_context(|| file.to_string())?;
     let status = Status { config: Arc::new(config), principals, banned, revision, last_reload: None };
     Ok(Member::new(relay, store, status))
+}
+
+/// Reads all configurations again. If one of them is bad, none is taken.
+async fn reload(running: &Running) {
+    let mut fresh = Vec::new();
+    for member in &running.relays {
+        let old = member.status().config;
+        let read = Config::read(&old.file).map_err(anyhow::Error::from).and_then(|new| {
+            match old.needs_restart(&new) {
+                Some(name) => bail!("{}: a change of {name} needs a restart", old.file.display()),
+                None => Ok(Arc::new(new)),
+            }
+        });
+        match read {
+            Ok(config) => fresh.push(config),
+            Err(e) => {
+                let error = format!("{e:#}");
+                warn!(relay = %member.relay.path(), %error, "configuration not reloaded; the old one stays");
+                member.note(Some(error));
+                return;
+            }
+        }
+    }
+    for (member, config) in running.relays.iter().zip(fresh) {
+        member.update(|status| status.config = config);
+        load(member).await;
+    }
+}
+
+async fn follow_stores(running: &Running) {
+    for member in &running.relays {
+        match member.store.revision().await {
+            Ok(revision) if revision == member.status().revision => {}
+            Ok(_) => load(member).await,
+            Err(e) => member.trouble(&e.to_string()),
+        }
+    }
+}
+
+/// Takes over what stands in the store. If that is not possible the relay goes on with what it knows.
+async fn load(member: &Member) {
+    let loaded = async {
+        let Loaded { revision, roster, banned } = member.store.load().await?;
+        let principals = roster.table.len();
+        member.relay.replace(roster)?;
+        member.update(|status| {
+            status.revision = revision;
+            status.principals = principals;
+            status.banned = banned;
+        });
+        anyhow::Ok((revision, principals, banned))
+    };
+    match loaded.await {
+        Ok((revision, principals, banned)) => {
+            info!(relay = %member.relay.path(), revision, principals, banned, "reloaded");
+            member.note(None);
+        }
+        Err(e) => member.trouble(&format!("{e:#}")),
+    }
+}
+
+async fn drain(running: &Arc<Running>) {
+    let mut tasks = JoinSet::new();
+    let mut longest = Duration::ZERO;
+    for i in 0..running.relays.len() {
+        let running = Arc::clone(running);
+        let within = running.relays[i].status().config.limits.drain;
+        longest = longest.max(within);
+        tasks.spawn(async move { running.relays[i].relay.drain(within).await });
+    }
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(longest + STOP_WITHIN, all).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
 }

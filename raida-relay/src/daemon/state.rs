@@ -98,6 +98,20 @@ impl Member {
         change(&mut self.lock());
     }
 
+    /// Notes how reading again went.
+    pub(crate) fn note(&self, error: Option<String>) {
+        self.lock().last_reload = Some(Reload { at: SystemTime::now(), error });
+    }
+
+    /// Notes that the store cannot be taken over, and says so in the log unless it did last time.
+    pub(crate) fn trouble(&self, error: &str) {
+        let known = self.lock().last_reload.as_ref().is_some_and(|last| last.error.as_deref() == Some(error));
+        if !known {
+            tracing::warn!(relay = %self.relay.path(), error, "store not reloaded; the relay keeps what it knows");
+        }
+        self.note(Some(error.to_owned()));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }

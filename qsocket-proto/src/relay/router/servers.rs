@@ -131,6 +131,22 @@ impl Servers {
         Ok(())
     }
 
+    pub(super) fn known(&self) -> Vec<Principal> {
+        self.known.keys().copied().collect()
+    }
+
+    /// Takes back the registrations of a server that are not among these. A dial under way is reported as ever.
+    pub(super) fn keep(&mut self, server: Principal, registrations: &[Registration]) {
+        let Some(known) = self.known.get_mut(&server) else { return };
+        known.registrations.retain(|r| registrations.contains(r));
+        if known.registrations.iter().all(|r| r.dial.is_none()) {
+            known.due = None;
+        }
+        if known.registrations.is_empty() && known.hop.is_none() {
+            self.known.remove(&server);
+        }
+    }
+
     /// Whether `server` registered `destination`.
     pub(super) fn check(&self, server: Principal, destination: SocketAddr) -> Result<(), RouteError> {
         let known = self.known.get(&server).ok_or(RouteError::NoSuchServer)?;

@@ -321,3 +321,87 @@ fn addresses_are_public_few_and_of_this_network() {
     assert_eq!(router.register(now, server(1), at("9.9.9.9:90")), Err(RegisterError::TooMany));
     assert_eq!(Registration::at_base("9.9.9.9:65533".parse().unwrap(), relay()), None);
 }
+
+fn quota(serial: u32, routes: usize) -> BTreeMap<(Principal, Role), crate::relay::Quota> {
+    let quota = crate::relay::Quota { routes, ..Default::default() };
+    BTreeMap::from([((client(serial), Role::Client), quota)])
+}
+
+#[test]
+fn a_client_has_its_own_number_of_routes_up_to_the_cap() {
+    let mut f = Fixture::connected();
+    f.up(2, client(6), Role::Client);
+    f.router.set_quotas(&quota(5, 2));
+    assert!(matches!(f.open(1, 1, |_, _| ()), Verdict::Forward { .. }));
+    assert!(matches!(f.open(1, 2, |_, _| ()), Verdict::Forward { .. }));
+    assert_eq!(f.open(1, 3, |_, _| ()), refused(3, RouteError::Busy));
+    for route in 1..=3 {
+        assert!(matches!(f.open(2, route, |h, _| h.client = client(6)), Verdict::Forward { .. }));
+    }
+    f.router.set_quotas(&quota(5, 0));
+    assert_eq!(f.router.routes_of(client(5)), 2, "routes that stand stay");
+    assert_eq!(f.open(1, 3, |_, _| ()), refused(3, RouteError::Busy));
+    f.router.set_quotas(&quota(5, usize::MAX));
+    for route in 3..=crate::relay::MAX_ROUTES as u32 {
+        assert!(matches!(f.open(1, route, |_, _| ()), Verdict::Forward { .. }), "{route}");
+    }
+    assert_eq!(f.open(1, 99_999, |_, _| ()), refused(99_999, RouteError::Busy));
+}
+
+#[test]
+fn expelling_a_client_closes_all_its_hops_and_nobody_elses() {
+    let mut f = Fixture::connected();
+    f.up(2, client(5), Role::Client);
+    f.up(3, client(6), Role::Client);
+    f.up(4, client(5), Role::Server);
+    f.actions();
+    f.open(1, 7, |_, _| ());
+    f.open(3, 7, |h, _| h.client = client(6));
+    f.router.expel(f.now, client(5), Role::Client, &mut f.rng);
+    let close = |hop| Action::Close { hop: HopId(hop), reason: CloseReason::Done };
+    let detach = Action::Send { hop: HopId(100), frame: Frame::Detach { route: RouteId(1) } };
+    assert_eq!(f.actions(), [close(1), detach, close(2)]);
+    assert_eq!(f.open(1, 8, |_, _| ()), Verdict::Done, "what was on its way goes nowhere");
+    assert_eq!((f.router.routes_of(client(5)), f.router.routes_of(client(6))), (0, 1));
+}
+
+#[test]
+fn a_server_that_was_taken_out_is_neither_reached_nor_dialled() {
+    let mut f = Fixture::connected();
+    f.open(1, 7, |_, _| ());
+    f.router.set_servers(f.now, &BTreeMap::new()).unwrap();
+    assert_eq!(f.actions(), [], "its hop and routes stay");
+    assert_eq!(f.open(1, 8, |_, _| ()), refused(8, RouteError::DestinationNotRegistered));
+    f.router.expel(f.now, server(9), Role::Server, &mut f.rng);
+    let lost = Frame::RouteError { route: RouteId(7), reason: RouteError::Lost };
+    let close = Action::Close { hop: HopId(100), reason: CloseReason::Done };
+    assert_eq!(f.actions(), [close, Action::Send { hop: HopId(1), frame: lost }]);
+    assert_eq!(f.open(1, 9, |_, _| ()), refused(9, RouteError::NoSuchServer));
+    assert_eq!(f.router.poll_timeout(), None, "nothing is dialled");
+
+    // One that is due is not dialled either, and one whose address changed is dialled at the new one.
+    f.register(9);
+    f.router.unregister(server(9));
+    assert_eq!((f.router.poll_timeout(), f.actions()), (None, vec![]));
+    f.register(9);
+    let new = Registration { destination: address(80), dial: Some(address(90)) };
+    f.router.set_servers(f.now, &BTreeMap::from([(server(9), vec![new])])).unwrap();
+    assert_eq!(f.actions(), [Action::Dial { server: server(9), address: address(90) }]);
+}
+
+#[test]
+fn a_relay_that_drains_closes_every_hop_and_dials_nobody() {
+    let mut f = Fixture::connected();
+    f.register(8);
+    f.open(1, 7, |_, _| ());
+    f.open(1, 8, |h, _| h.server = server(8));
+    f.router.drain();
+    let close = |hop| Action::Close { hop: HopId(hop), reason: CloseReason::Done };
+    assert_eq!(f.actions(), [close(1), close(100)]);
+    f.up(2, client(5), Role::Client);
+    assert_eq!(f.actions(), [close(2)], "nobody comes in any more");
+    f.down(1);
+    f.down(100);
+    assert_eq!((f.actions(), f.router.poll_timeout()), (vec![], None));
+    assert_eq!((f.router.waiting_bytes(), f.router.routes()), (0, 0));
+}

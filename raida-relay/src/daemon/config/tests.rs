@@ -138,7 +138,8 @@ fn what_a_running_relay_keeps_is_named() {
     assert_eq!(with("9907", "9908"), Some("admin.listen"));
     assert_eq!(with("true", "false"), Some("dial_any_address"));
     assert_eq!(with("\"json\"", "\"text\""), Some("log"));
-    assert_eq!(with("connections = 100", "connections = 101"), None);
+    assert_eq!(with("connections = 100", "connections = 101"), Some("limits"));
+    assert_eq!(with("drain_seconds = 0", "drain_seconds = 1"), None);
     assert_eq!(with("eu-west", "eu-east"), None);
     let moved = Config { store: "elsewhere".into(), ..old.clone() };
     assert_eq!(old.needs_restart(&moved), Some("store"));
