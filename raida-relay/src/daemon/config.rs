@@ -1,22 +1,20 @@
 //! The configuration file of one relay.
 
+use super::log::{self, Format};
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::hop::HANDSHAKE_TIMEOUT;
 use qsocket_proto::ids::PathId;
 use qsocket_proto::relay::MAX_HOPS_PER_ADDRESS;
-use raida_relay::{Limits, MAX_CONNECTIONS, STALLED_AFTER};
+use raida_relay::{HANDSHAKES_PER_SECOND, Limits, MAX_CONNECTIONS, STALLED_AFTER};
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// Longest tag: it stands in every line of metrics.
 const MAX_TAG: usize = 64;
-
-/// Handshakes a second for an address, unless the file says otherwise.
-const HANDSHAKES_PER_SECOND: u32 = 32;
 
 /// How long a relay that ends lets waiting bytes out, unless the file says otherwise.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -68,7 +66,7 @@ pub(crate) struct LimitSettings {
     /// TCP connections accepted in all.
     pub(crate) connections: usize,
     /// Handshakes a second for one address, sustained.
-    pub(crate) handshakes_per_second: u32,
+    pub(crate) handshakes_per_second: NonZeroU32,
     /// Time for a whole handshake.
     pub(crate) handshake: Duration,
     /// How long a peer may take no byte.
@@ -83,18 +81,7 @@ pub(crate) struct LogSettings {
     /// A level or a filter of `tracing`; it was parsed once.
     pub(crate) level: String,
     /// How lines look.
-    pub(crate) format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
+    pub(crate) format: Format,
 }
 
 impl LimitSettings {
@@ -103,6 +90,7 @@ impl LimitSettings {
         Limits {
             hops_per_address: self.hops_per_address,
             connections: self.connections,
+            handshakes_per_second: self.handshakes_per_second,
             handshake: self.handshake,
             stalled: self.stalled,
             ..Limits::default()
@@ -150,7 +138,7 @@ struct RawLimits {
 struct RawLog {
     level: Option<Spanned<String>>,
     #[serde(default)]
-    format: LogFormat,
+    format: Format,
 }
 
 impl Config {
@@ -179,7 +167,7 @@ impl Config {
             dial_any_address: raw.dial_any_address,
             admin: raw.admin.map(|admin| loopback(&file, &admin.listen, listen)).transpose()?,
             limits: limits(&file, &raw.limits)?,
-            log: log(&file, raw.log)?,
+            log: log_settings(&file, raw.log)?,
             file: path.to_owned(),
         })
     }
@@ -194,7 +182,7 @@ impl Config {
             ("dial_any_address", self.dial_any_address != new.dial_any_address),
             ("admin.listen", self.admin != new.admin),
             ("limits", LimitSettings { drain: new.limits.drain, ..self.limits } != new.limits),
-            ("log", self.log != new.log),
+            ("log.format", self.log.format != new.log.format),
         ]
         .into_iter()
         .find_map(|(name, differs)| differs.then_some(name))
@@ -265,7 +253,7 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
         &raw.handshakes_per_second,
         "handshakes_per_second",
         &range::HANDSHAKES_PER_SECOND,
-        HANDSHAKES_PER_SECOND.into(),
+        HANDSHAKES_PER_SECOND.get().into(),
     )?;
     let seconds = |value, name, range, default: Duration| {
         get(value, name, range, default.as_secs()).map(Duration::from_secs)
@@ -273,7 +261,7 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
     Ok(LimitSettings {
         hops_per_address: hops as u32,
         connections: connections as usize,
-        handshakes_per_second: rate as u32,
+        handshakes_per_second: NonZeroU32::new(rate as u32).unwrap_or(HANDSHAKES_PER_SECOND),
         handshake: seconds(
             &raw.handshake_seconds,
             "handshake_seconds",
@@ -285,18 +273,11 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
     })
 }
 
-fn log(file: &SettingsFile, raw: RawLog) -> Result<LogSettings, SettingsError> {
+fn log_settings(file: &SettingsFile, raw: RawLog) -> Result<LogSettings, SettingsError> {
     let level = match raw.level {
         None => "info".to_owned(),
         Some(level) => {
-            if level.get_ref().is_empty() || EnvFilter::try_new(level.get_ref()).is_err() {
-                let what = format!(
-                    "log.level = {:?} is no level; write error, warn, info, debug or trace, or a filter such as \
-                     \"info,raida_relay=debug\"",
-                    level.get_ref()
-                );
-                return Err(file.error(&level, what));
-            }
+            log::check(level.get_ref()).map_err(|e| file.error(&level, format!("log.level: {e:#}")))?;
             level.into_inner()
         }
     };

@@ -18,7 +18,6 @@ pub(crate) fn harden() -> anyhow::Result<()> {
 }
 
 /// Raises the number of files that the process may open as far as it may, and warns if that is less than `needed`.
-#[expect(dead_code, reason = "only a relay that runs needs many files")]
 pub(crate) fn raise_open_files(needed: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let limit = Rlimit { current: maximum, maximum };

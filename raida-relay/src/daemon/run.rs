@@ -1,9 +1,12 @@
 //! `run` and `cluster`: relays from configuration files until a signal ends them.
 
 use super::cli::{ClusterArgs, RunArgs};
-use super::config::{Config, LogFormat};
+use super::config::{Config, LogSettings};
+use super::log::Log;
+use super::notify::{State, notify};
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
+use super::{admin, harden, log, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
@@ -15,7 +18,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// Runs one relay.
 ///
@@ -104,7 +106,11 @@ const STORE_EVERY: Duration = Duration::from_secs(1);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
-    init_log(&configs);
+    let Some(LogSettings { level, format }) = configs.first().map(|config| &config.log) else {
+        bail!("no relay to run");
+    };
+    let log = log::init(level, *format)?;
+    harden::raise_open_files(files_needed(&configs));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         // Before anything is started, so that no signal is missed.
@@ -116,23 +122,41 @@ fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
             members.push(start(config).await?);
         }
         let running = Running::new(members);
+        // Held until the end: the port is served while the relays drain, and closed with the rest.
+        let mut admin = JoinSet::new();
+        if let Some(address) = running.admin() {
+            let listener = admin::bind(address).await?;
+            info!(address = %listener.local_addr()?, "admin port");
+            let source: Arc<dyn status::Source> = running.clone();
+            admin.spawn(admin::serve(listener, source));
+        }
         for member in &running.relays {
             info!(relay = %member.relay.path(), address = %member.relay.local_addr(), "ready");
         }
+        notify(State::Ready);
         let mut watch = tokio::time::interval(STORE_EVERY);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
-                _ = hup.recv() => reload(&running).await,
+                _ = hup.recv() => {
+                    notify(State::Reloading);
+                    reload(&running, &log).await;
+                    notify(State::Ready);
+                }
                 _ = watch.tick() => follow_stores(&running).await,
             }
         }
         running.set_draining();
+        notify(State::Stopping);
         info!("ending; a second signal ends at once");
         tokio::select! {
-            () = drain(&running) => info!("ended"),
+            () = drain(&running) => {
+                let seconds = running.started.elapsed().as_secs();
+                let stats = running.stats();
+                info!(seconds, to_servers = stats.to_servers.bytes, to_clients = stats.to_clients.bytes, "ended");
+            }
             _ = term.recv() => warn!("ended at once by a second signal"),
             _ = int.recv() => warn!("ended at once by a second signal"),
         }
@@ -142,14 +166,10 @@ fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn init_log(configs: &[Config]) {
-    let filter = configs.first().and_then(|config| EnvFilter::try_new(&config.log.level).ok());
-    let log =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter.unwrap_or_default());
-    match configs.first().map(|config| config.log.format) {
-        Some(LogFormat::Json) => log.json().init(),
-        _ => log.with_ansi(false).init(),
-    }
+/// One file a connection, one a server that is dialled, and those of the stores, the log and the runtime.
+fn files_needed(configs: &[Config]) -> u64 {
+    const OTHERS: u64 = 64;
+    configs.iter().map(|config| config.limits.connections as u64 + OTHERS).sum()
 }
 
 async fn start(config: Config) -> anyhow::Result<Member> {
@@ -176,7 +196,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
 }
 
 /// Reads all configurations again. If one of them is bad, none is taken.
-async fn reload(running: &Running) {
+async fn reload(running: &Running, log: &Log) {
     let mut fresh = Vec::new();
     for member in &running.relays {
         let old = member.status().config;
@@ -195,6 +215,11 @@ async fn reload(running: &Running) {
                 return;
             }
         }
+    }
+    if let Some(config) = fresh.first()
+        && let Err(e) = log.set_level(&config.log.level)
+    {
+        warn!(error = %format!("{e:#}"), "the level of the log stays");
     }
     for (member, config) in running.relays.iter().zip(fresh) {
         member.update(|status| status.config = config);

@@ -1,6 +1,7 @@
 //! What the running program is: its relays, and how they stand.
 
 use super::config::Config;
+use super::status::{self, LastReload, Process, RelayStatus};
 use super::store::Store;
 use raida_relay::{Relay, Stats};
 use std::net::SocketAddr;
@@ -79,6 +80,40 @@ impl Running {
     /// Says that the end has begun.
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl status::Source for Running {
+    fn status(&self) -> status::Status {
+        let uptime_seconds = self.started.elapsed().as_secs();
+        let relays = self.relays.iter().map(|member| {
+            let Status { config, principals, banned, last_reload, .. } = member.status();
+            RelayStatus {
+                relay: config.relay.get(),
+                network: config.network,
+                listen: member.relay.local_addr(),
+                operator: config.operator.clone(),
+                region: config.region.clone(),
+                uptime_seconds,
+                // A relay listens from its start on; it stops doing so when it drains, and that is said.
+                listening: !self.draining(),
+                draining: self.draining(),
+                principals: (principals + banned) as u64,
+                banned: banned as u64,
+                last_reload: last_reload.map(|Reload { at, error }| LastReload {
+                    unix_seconds: at
+                        .duration_since(SystemTime::UNIX_EPOCH)
+                        .map_or(0, |since| since.as_secs()),
+                    error,
+                }),
+                stats: member.relay.stats().into(),
+            }
+        });
+        status::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: Process::now(),
+            relays: relays.collect(),
+        }
     }
 }
 

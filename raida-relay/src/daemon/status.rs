@@ -5,22 +5,66 @@ mod show;
 
 pub(crate) use ask::ask;
 
+use super::config::Config;
+use super::run;
+use anyhow::bail;
 use clap::Args;
 use raida_relay::Stats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The admin port of the relay, IP:PORT, as under [admin] listen in its configuration
-    #[arg(long, value_name = "ADDR")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    whom: Whom,
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// Who is asked; exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// The folder of a cluster that runs
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The configuration of a relay that runs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin port, IP:PORT, as under [admin] listen in the configuration
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+}
+
+impl Whom {
+    /// The admin port.
+    fn address(&self) -> anyhow::Result<SocketAddr> {
+        if let Some(address) = self.admin {
+            return Ok(address);
+        }
+        let files = match (&self.config, &self.dir) {
+            (Some(file), _) => vec![file.clone()],
+            (None, Some(dir)) => run::cluster_files(dir)?,
+            (None, None) => Vec::new(),
+        };
+        for file in &files {
+            if let Some(address) = Config::read(file)?.admin {
+                return Ok(address);
+            }
+        }
+        match files.first() {
+            Some(file) => bail!(
+                "{}: no admin port to ask; write under [admin]: listen = \"127.0.0.1:9907\", and start the relay again",
+                file.display()
+            ),
+            None => bail!("name the relay to ask: DIR, --config or --admin"),
+        }
+    }
 }
 
 /// Asks a running program how it stands, and prints it.
@@ -29,7 +73,7 @@ pub(crate) struct StatusArgs {
 /// When it does not answer.
 pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(ask(args.admin))?;
+    let status = runtime.block_on(ask(args.whom.address()?))?;
     let text = if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { show::table(&status) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
@@ -87,7 +131,6 @@ pub(crate) struct Process {
 
 impl Process {
     /// Asks the system.
-    #[allow(dead_code, reason = "only a relay that runs is asked")]
     pub(crate) fn now() -> Self {
         let statm = std::fs::read_to_string("/proc/self/statm").ok();
         let pages = statm.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok());

@@ -42,13 +42,14 @@ fn every_setting_is_read() {
     assert!(config.dial_any_address);
     assert_eq!(config.admin, Some("127.0.0.1:9907".parse().unwrap()));
     let limits = config.limits;
-    assert_eq!((limits.hops_per_address, limits.connections, limits.handshakes_per_second), (65, 100, 33));
+    assert_eq!((limits.hops_per_address, limits.connections, limits.handshakes_per_second.get()), (65, 100, 33));
     let seconds = [limits.handshake, limits.stalled, limits.drain].map(|d| d.as_secs());
     assert_eq!(seconds, [4, 44, 0]);
     assert_eq!(config.log.level, "info,raida_relay=debug");
-    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.log.format, Format::Json);
     let limits = limits.limits();
     assert_eq!((limits.hops_per_address, limits.connections), (65, 100));
+    assert_eq!(limits.handshakes_per_second.get(), 33);
     assert_eq!((limits.handshake.as_secs(), limits.stalled.as_secs()), (4, 44));
 }
 
@@ -59,9 +60,9 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((config.operator, config.region, config.admin), (None, None, None));
     assert!(!config.dial_any_address);
     assert_eq!(config.limits.limits(), Limits::default());
-    assert_eq!(config.limits.handshakes_per_second, 32);
+    assert_eq!(config.limits.handshakes_per_second.get(), 32);
     assert_eq!(config.limits.drain, Duration::from_secs(10));
-    assert_eq!(config.log, LogSettings { level: "info".into(), format: LogFormat::Text });
+    assert_eq!(config.log, LogSettings { level: "info".into(), format: Format::Text });
 }
 
 #[test]
