@@ -13,6 +13,7 @@ mod tests;
 
 use crate::text::quoted;
 pub use qsocket_proto::crypto::schedule::EncryptionKey;
+pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::ids::KeyId;
 use qsocket_proto::ids::Principal;
 use qsocket_proto::raida_key::RaidaKey;
@@ -76,6 +77,16 @@ pub fn load_encryption_key(path: impl AsRef<Path>) -> Result<SharedKey, KeyFileE
     let path = path.as_ref();
     let bytes = file::read(path)?;
     format::parse_encryption_key(&bytes).map_err(|e| e.at(path))
+}
+
+/// Reads a file that holds one authenticity number: 32 or 64 hex digits and nothing else but white space around them.
+///
+/// # Errors
+/// When others can read or replace the file, or its content is not a number.
+pub fn load_number(path: impl AsRef<Path>) -> Result<AuthenticityNumber, KeyFileError> {
+    let path = path.as_ref();
+    let bytes = file::read(path)?;
+    format::parse_number(&bytes).map_err(|e| e.at(path))
 }
 
 /// Writes a RAIDA key file with mode 0600, replacing an old one in one step.

@@ -122,6 +122,11 @@ impl RaidaKey {
         &self.numbers[path.index()]
     }
 
+    /// The number shared with the relay of that path, alone; the others are erased.
+    pub fn into_number(self, path: PathId) -> AuthenticityNumber {
+        duplicate(self.number(path))
+    }
+
     /// The length of the shortest number.
     pub fn strength(&self) -> Strength {
         let short = self.numbers.iter().any(|n| matches!(n, AuthenticityNumber::Bits128(_)));

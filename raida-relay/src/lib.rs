@@ -17,10 +17,12 @@ mod handshake;
 mod hop;
 mod local;
 mod relay;
+mod roster;
 mod state;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
 pub use relay::{Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server, Stats};
+pub use roster::Roster;
 
 #[cfg(test)]
 mod tests;

@@ -212,6 +212,24 @@ pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<SharedKey, Problem> {
         .ok_or_else(|| doc.problem(field, "id: it is all zero; draw 16 random bytes for both files"))
 }
 
+/// One number in hex digits, with white space around it at most.
+pub(super) fn parse_number(bytes: &[u8]) -> Result<AuthenticityNumber, Problem> {
+    let text =
+        text::plain(bytes).map_err(|(line, what)| Problem { line, what: format!("the file {what}") })?;
+    let digits = text.trim_ascii();
+    let problem = |what: &str| Problem { line: 1, what: what.to_owned() };
+    if ![32, 64].contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(problem("write one authenticity number, 32 or 64 hex digits, and nothing else"));
+    }
+    let mut number = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for pair in digits.as_bytes().chunks_exact(2) {
+        let digit = |i: usize| char::from(pair[i]).to_digit(16).unwrap_or(0);
+        number.push((digit(0) << 4 | digit(1)) as u8);
+    }
+    AuthenticityNumber::new(&number)
+        .map_err(|_| problem("the number is all zero; ask the issuer of the key for a new one"))
+}
+
 /// Longest text that is written: room for everything at once, since growing would leave copies behind.
 const WRITE_CAPACITY: usize = 4096;
 

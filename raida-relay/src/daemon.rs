@@ -1,0 +1,36 @@
+//! The program around the library: commands, configuration, the store of principals, signals.
+
+mod check;
+mod cli;
+mod config;
+mod principal;
+mod run;
+mod state;
+mod store;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use rustix::fs::Mode;
+use std::process::ExitCode;
+
+/// Reads the command line and does what it says.
+///
+/// Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong.
+pub(crate) fn main() -> ExitCode {
+    // Whatever this program writes, the journals of SQLite included, is for its own user alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let Cli { command } = Cli::parse();
+    let done = match command {
+        Command::Run(args) => run::run(&args),
+        Command::Cluster(args) => run::cluster(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Principal(args) => principal::principal(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("raida-relay: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The configuration file of one relay.
+
+use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
+use qsocket_proto::hop::HANDSHAKE_TIMEOUT;
+use qsocket_proto::ids::PathId;
+use qsocket_proto::relay::MAX_HOPS_PER_ADDRESS;
+use raida_relay::{Limits, MAX_CONNECTIONS, STALLED_AFTER};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// Longest tag: it stands in every line of metrics.
+const MAX_TAG: usize = 64;
+
+/// Handshakes a second for an address, unless the file says otherwise.
+const HANDSHAKES_PER_SECOND: u32 = 32;
+
+/// How long a relay that ends lets waiting bytes out, unless the file says otherwise.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The range of every number in `[limits]`, in the order of [`LimitSettings`].
+mod range {
+    use super::RangeInclusive;
+    pub(super) const HOPS_PER_ADDRESS: RangeInclusive<i64> = 1..=65_536;
+    pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+    pub(super) const HANDSHAKES_PER_SECOND: RangeInclusive<i64> = 1..=100_000;
+    /// The protocol allows no more than 5.
+    pub(super) const HANDSHAKE_SECONDS: RangeInclusive<i64> = 1..=5;
+    pub(super) const STALLED_SECONDS: RangeInclusive<i64> = 1..=3_600;
+    pub(super) const DRAIN_SECONDS: RangeInclusive<i64> = 0..=300;
+}
+
+/// A configuration that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Which of the 25.
+    pub(crate) relay: PathId,
+    /// Of which RAIDA.
+    pub(crate) network: u16,
+    /// Where the relay listens.
+    pub(crate) listen: SocketAddr,
+    /// The store of principals.
+    pub(crate) store: PathBuf,
+    /// Who runs the relay, for status and metrics.
+    pub(crate) operator: Option<String>,
+    /// Where it stands, for status and metrics.
+    pub(crate) region: Option<String>,
+    /// Dial loopback and private addresses too.
+    pub(crate) dial_any_address: bool,
+    /// Where status and metrics are served; a loopback address.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Bounds.
+    pub(crate) limits: LimitSettings,
+    /// What is logged, and how.
+    pub(crate) log: LogSettings,
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitSettings {
+    /// TCP connections that one address may hold.
+    pub(crate) hops_per_address: u32,
+    /// TCP connections accepted in all.
+    pub(crate) connections: usize,
+    /// Handshakes a second for one address, sustained.
+    pub(crate) handshakes_per_second: u32,
+    /// Time for a whole handshake.
+    pub(crate) handshake: Duration,
+    /// How long a peer may take no byte.
+    pub(crate) stalled: Duration,
+    /// How long waiting bytes are let out at the end.
+    pub(crate) drain: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// A level or a filter of `tracing`; it was parsed once.
+    pub(crate) level: String,
+    /// How lines look.
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LimitSettings {
+    /// As the library takes them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            hops_per_address: self.hops_per_address,
+            connections: self.connections,
+            handshake: self.handshake,
+            stalled: self.stalled,
+            ..Limits::default()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    relay: Spanned<i64>,
+    network: Spanned<i64>,
+    listen: Spanned<String>,
+    store: Spanned<String>,
+    operator: Option<Spanned<String>>,
+    region: Option<Spanned<String>>,
+    #[serde(default)]
+    dial_any_address: bool,
+    admin: Option<RawAdmin>,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAdmin {
+    listen: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    hops_per_address: Option<Spanned<i64>>,
+    connections: Option<Spanned<i64>>,
+    handshakes_per_second: Option<Spanned<i64>>,
+    handshake_seconds: Option<Spanned<i64>>,
+    stalled_seconds: Option<Spanned<i64>>,
+    drain_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    level: Option<Spanned<String>>,
+    #[serde(default)]
+    format: LogFormat,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The first problem, with its line and what to write.
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+        let file = SettingsFile::read(path)?;
+        let raw: Raw = file.parse()?;
+        let relay = number(&file, &raw.relay, "relay", &(0..=24))?;
+        let listen = file.address(&raw.listen)?;
+        if raw.store.get_ref().is_empty() {
+            return Err(file.error(&raw.store, "store names no file; write \"principals.db\""));
+        }
+        Ok(Self {
+            relay: u8::try_from(relay)
+                .ok()
+                .and_then(PathId::new)
+                .ok_or_else(|| file.error(&raw.relay, "relay: write 0 to 24"))?,
+            network: number(&file, &raw.network, "network", &(0..=i64::from(u16::MAX)))? as u16,
+            listen,
+            store: file.resolve(&raw.store),
+            operator: tag(&file, raw.operator, "operator")?,
+            region: tag(&file, raw.region, "region")?,
+            dial_any_address: raw.dial_any_address,
+            admin: raw.admin.map(|admin| loopback(&file, &admin.listen, listen)).transpose()?,
+            limits: limits(&file, &raw.limits)?,
+            log: log(&file, raw.log)?,
+            file: path.to_owned(),
+        })
+    }
+
+    /// The first setting that differs and that a relay keeps while it runs.
+    pub(crate) fn needs_restart(&self, new: &Self) -> Option<&'static str> {
+        [
+            ("relay", self.relay != new.relay),
+            ("network", self.network != new.network),
+            ("listen", self.listen != new.listen),
+            ("store", self.store != new.store),
+            ("dial_any_address", self.dial_any_address != new.dial_any_address),
+            ("admin.listen", self.admin != new.admin),
+            ("log", self.log != new.log),
+        ]
+        .into_iter()
+        .find_map(|(name, differs)| differs.then_some(name))
+    }
+}
+
+fn number(
+    file: &SettingsFile,
+    value: &Spanned<i64>,
+    name: &str,
+    range: &RangeInclusive<i64>,
+) -> Result<i64, SettingsError> {
+    let n = *value.get_ref();
+    if range.contains(&n) {
+        return Ok(n);
+    }
+    Err(file
+        .error(value, format!("{name} = {n} is out of range; write {} to {}", range.start(), range.end())))
+}
+
+fn tag(
+    file: &SettingsFile,
+    text: Option<Spanned<String>>,
+    name: &str,
+) -> Result<Option<String>, SettingsError> {
+    let Some(text) = text else { return Ok(None) };
+    let len = text.get_ref().chars().count();
+    if len == 0 || len > MAX_TAG || text.get_ref().chars().any(char::is_control) {
+        let what = format!("{name}: write 1 to {MAX_TAG} characters in one line, or leave it out");
+        return Err(file.error(&text, what));
+    }
+    Ok(Some(text.into_inner()))
+}
+
+fn loopback(
+    file: &SettingsFile,
+    text: &Spanned<String>,
+    listen: SocketAddr,
+) -> Result<SocketAddr, SettingsError> {
+    let address = file.address(text)?;
+    if !address.ip().to_canonical().is_loopback() {
+        let what = format!(
+            "admin.listen = \"{address}\" can be reached from other machines, and the admin port asks nobody who \
+             they are; write a loopback address, for example \"127.0.0.1:9907\""
+        );
+        return Err(file.error(text, what));
+    }
+    if address == listen && address.port() != 0 {
+        return Err(file.error(text, "admin.listen is the address of the relay itself; write another port"));
+    }
+    Ok(address)
+}
+
+fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, SettingsError> {
+    let get =
+        |value: &Option<Spanned<i64>>, name: &str, range: &RangeInclusive<i64>, default: u64| match value {
+            Some(value) => number(file, value, &format!("limits.{name}"), range).map(i64::unsigned_abs),
+            None => Ok(default),
+        };
+    let hops = get(
+        &raw.hops_per_address,
+        "hops_per_address",
+        &range::HOPS_PER_ADDRESS,
+        MAX_HOPS_PER_ADDRESS.into(),
+    )?;
+    let connections = get(&raw.connections, "connections", &range::CONNECTIONS, MAX_CONNECTIONS as u64)?;
+    let rate = get(
+        &raw.handshakes_per_second,
+        "handshakes_per_second",
+        &range::HANDSHAKES_PER_SECOND,
+        HANDSHAKES_PER_SECOND.into(),
+    )?;
+    let seconds = |value, name, range, default: Duration| {
+        get(value, name, range, default.as_secs()).map(Duration::from_secs)
+    };
+    Ok(LimitSettings {
+        hops_per_address: hops as u32,
+        connections: connections as usize,
+        handshakes_per_second: rate as u32,
+        handshake: seconds(
+            &raw.handshake_seconds,
+            "handshake_seconds",
+            &range::HANDSHAKE_SECONDS,
+            HANDSHAKE_TIMEOUT,
+        )?,
+        stalled: seconds(&raw.stalled_seconds, "stalled_seconds", &range::STALLED_SECONDS, STALLED_AFTER)?,
+        drain: seconds(&raw.drain_seconds, "drain_seconds", &range::DRAIN_SECONDS, DRAIN)?,
+    })
+}
+
+fn log(file: &SettingsFile, raw: RawLog) -> Result<LogSettings, SettingsError> {
+    let level = match raw.level {
+        None => "info".to_owned(),
+        Some(level) => {
+            if level.get_ref().is_empty() || EnvFilter::try_new(level.get_ref()).is_err() {
+                let what = format!(
+                    "log.level = {:?} is no level; write error, warn, info, debug or trace, or a filter such as \
+                     \"info,raida_relay=debug\"",
+                    level.get_ref()
+                );
+                return Err(file.error(&level, what));
+            }
+            level.into_inner()
+        }
+    };
+    Ok(LogSettings { level, format: raw.format })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What the running program is: its relays, and how they stand.
+
+use super::config::Config;
+use super::store::Store;
+use raida_relay::{Relay, Stats};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// The relays of this process: one for `run`, 25 for `cluster`. Shared between the signals, the watch on the stores
+/// and the admin port.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// In the order of their numbers.
+    pub(crate) relays: Vec<Member>,
+    /// When the process was ready.
+    pub(crate) started: Instant,
+    /// Set when the end has begun.
+    draining: AtomicBool,
+}
+
+/// One relay of this process.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// The relay itself: number, address, counters.
+    pub(crate) relay: Relay,
+    /// Its store.
+    pub(crate) store: Store,
+    status: Mutex<Status>,
+}
+
+/// What changes while a relay runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    /// The configuration in force.
+    pub(crate) config: Arc<Config>,
+    /// Principals and roles that are admitted.
+    pub(crate) principals: usize,
+    /// Principals and roles that are banned.
+    pub(crate) banned: usize,
+    /// The revision of the store in force.
+    pub(crate) revision: i64,
+    /// The last time that configuration or store were read again.
+    pub(crate) last_reload: Option<Reload>,
+}
+
+/// How reading configuration or store again went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reload {
+    /// When.
+    pub(crate) at: SystemTime,
+    /// Why nothing changed, if so.
+    pub(crate) error: Option<String>,
+}
+
+impl Running {
+    /// Puts relays together that have just started.
+    pub(crate) fn new(relays: Vec<Member>) -> Arc<Self> {
+        Arc::new(Self { relays, started: Instant::now(), draining: AtomicBool::new(false) })
+    }
+
+    /// The counters of all relays, added up.
+    pub(crate) fn stats(&self) -> Stats {
+        self.relays.iter().map(|member| member.relay.stats()).fold(Stats::default(), |a, b| a + b)
+    }
+
+    /// Where the admin port is configured, if it is. All relays of a process name the same one or none.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.relays.iter().find_map(|member| member.status().config.admin)
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says that the end has begun.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Member {
+    /// Puts a relay and its store together.
+    pub(crate) fn new(relay: Relay, store: Store, status: Status) -> Self {
+        Self { relay, store, status: Mutex::new(status) }
+    }
+
+    /// How it stands now.
+    pub(crate) fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// Changes how it stands.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
