@@ -3,6 +3,8 @@
 mod check;
 mod cli;
 mod config;
+mod enrol;
+mod init;
 mod principal;
 mod run;
 mod state;
@@ -25,6 +27,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Cluster(args) => run::cluster(&args),
         Command::Check(args) => check::check(&args),
         Command::Principal(args) => principal::principal(&args),
+        Command::Init(args) => init::init(&args),
+        Command::Enroll(args) => enrol::enrol(&args),
     };
     match done {
         Ok(code) => code,

@@ -1,5 +1,7 @@
 //! The command line.
 
+use super::enrol::EnrolArgs;
+use super::init::InitArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::relay::{MAX_BYTES_PER_SECOND, MAX_ROUTES, MIN_BYTES_PER_SECOND};
@@ -46,6 +48,16 @@ pub(crate) enum Command {
     ///
     /// Works on the store. A relay that runs sees the change within about a second, without a signal.
     Principal(PrincipalArgs),
+    /// Makes a RAIDA in a new folder: 25 relays, clients and servers with their keys
+    ///
+    /// By default for this machine alone. This machine then knows all 25 secrets of every key; with --enroll it knows
+    /// none.
+    Init(InitArgs),
+    /// Enrols a principal at relays that others run: request, accept, finish
+    ///
+    /// Each number is drawn by the principal and its relay together; no other place ever holds all 25.
+    #[command(visible_alias = "enrol")]
+    Enroll(EnrolArgs),
 }
 
 /// Flags of `run`.
