@@ -109,7 +109,7 @@ fn a_failure_leaves_nothing() {
     for (flags, what) in [
         (&["--base", "127.0.0.1:65512"][..], "no 25 ports"),
         (&["--server-address", "127.0.0.1:50010"], "where a relay is"),
-        (&["--servers", "1000"], "25 ports above 65535"),
+        (&["--servers", "60", "--server-address", "127.0.0.1:60000"], "25 ports above 65535"),
         (&["--hosts", "/absent/hosts.toml"], "/absent/hosts.toml"),
     ] {
         let (code, out, err) = program(&[&["init", &text], flags].concat());
