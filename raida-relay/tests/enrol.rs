@@ -1,5 +1,6 @@
 //! `raida-relay enroll`, as principals and operators of relays call it.
 #![cfg(feature = "daemon")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use qsocket::config::Config;
 use qsocket_files::keys::load_raida_key;

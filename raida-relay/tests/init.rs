@@ -1,5 +1,6 @@
 //! `raida-relay init`, as a user calls it.
 #![cfg(feature = "daemon")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use qsocket::config::Config;
 use std::fs;
