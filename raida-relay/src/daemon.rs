@@ -4,7 +4,9 @@ mod admin;
 mod check;
 mod cli;
 mod config;
+mod enrol;
 mod harden;
+mod init;
 mod log;
 mod metrics;
 mod notify;
@@ -32,6 +34,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Principal(args) => principal::principal(&args),
         Command::Status(args) => status::status(&args).map(|()| ExitCode::SUCCESS),
+        Command::Init(args) => init::init(&args),
+        Command::Enroll(args) => enrol::enrol(&args),
     });
     match done {
         Ok(code) => code,

@@ -1,5 +1,7 @@
 //! The command line.
 
+use super::enrol::EnrolArgs;
+use super::init::InitArgs;
 use super::status::StatusArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qsocket_proto::ids::{Principal, Role};
@@ -49,6 +51,16 @@ pub(crate) enum Command {
     Principal(PrincipalArgs),
     /// Asks a running relay how it stands
     Status(StatusArgs),
+    /// Makes a RAIDA in a new folder: 25 relays, clients and servers with their keys
+    ///
+    /// By default for this machine alone. This machine then knows all 25 secrets of every key; with --enroll it knows
+    /// none.
+    Init(InitArgs),
+    /// Enrols a principal at relays that others run: request, accept, finish
+    ///
+    /// Each number is drawn by the principal and its relay together; no other place ever holds all 25.
+    #[command(visible_alias = "enrol")]
+    Enroll(EnrolArgs),
 }
 
 /// Flags of `run`.

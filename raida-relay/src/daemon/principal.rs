@@ -100,7 +100,7 @@ fn new_principal(args: &AddArgs, config: &Config) -> anyhow::Result<NewPrincipal
 
 /// An address as this relay registers it. The relay would refuse one that it does not dial when it loads the store;
 /// better now.
-fn address(arg: AddressArg, config: &Config) -> anyhow::Result<Address> {
+pub(crate) fn address(arg: AddressArg, config: &Config) -> anyhow::Result<Address> {
     let AddressArg { service, dial } = arg;
     let dial = match dial {
         DialArg::Nowhere => None,

@@ -1,0 +1,360 @@
+//! `enroll`: numbers drawn by a principal together with separately run relays. `docs/enrolment.md`.
+
+use super::cli::{AddressArg, RoleName};
+use super::config::Config;
+use super::principal;
+use super::store::{Access, NewPrincipal, Store};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use qsocket_files::keys::enrolment::{
+    answer_name, answer_text, erase, load_answer, load_request, read_request, request_name, save_answer,
+    save_request,
+};
+use qsocket_files::keys::{AuthenticityNumber, load_raida_key, save_raida_key};
+use qsocket_files::rng::OsRng;
+use qsocket_files::text::quoted;
+use qsocket_proto::enrol::{Request, Subject};
+use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
+use qsocket_proto::raida_key::RaidaKey;
+use qsocket_proto::relay::Quota;
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a path says that stands for standard input or output.
+const PIPE: &str = "-";
+
+/// Flags of `enroll`.
+#[derive(Debug, Args)]
+pub(crate) struct EnrolArgs {
+    /// Which step.
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Debug, Subcommand)]
+enum Step {
+    /// At the principal: writes one request file for each relay
+    ///
+    /// Each holds the principal's half of a number, so it goes to the operator of its relay and to nobody else, by a
+    /// way that nobody else can read or change: ssh, or in person.
+    Request(RequestArgs),
+    /// At a relay: draws the other half, keeps the number, writes the answer
+    ///
+    /// REQUEST and ANSWER are files, or - for standard input and output.
+    Accept(AcceptArgs),
+    /// At the principal: makes the RAIDA key of the answers
+    ///
+    /// Takes request-NN.toml and answer-NN.toml in DIR, writes client.key.toml or server.key.toml, and erases
+    /// requests and answers. Says exactly which answers are missing or do not fit; then nothing is changed.
+    Finish(FinishArgs),
+}
+
+/// Flags of `enroll request`.
+#[derive(Debug, Args)]
+struct RequestArgs {
+    /// Who enrols, network.denomination.serial, for example 1.0.1042
+    #[arg(long)]
+    principal: Principal,
+    /// In which role
+    #[arg(long)]
+    role: RoleName,
+    /// Only this relay; may be repeated. For a principal that has its key in DIR and needs a new number there
+    #[arg(long = "relay", value_name = "N", value_parser = clap::value_parser!(u8).range(0..RELAYS as i64))]
+    relays: Vec<u8>,
+    /// The folder for requests, answers and the key; made with mode 0700 if it is missing
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Flags of `enroll accept`.
+#[derive(Debug, Args)]
+struct AcceptArgs {
+    /// The relay's configuration, relay.toml
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Replaces the number of a principal that is known already
+    #[arg(long)]
+    replace: bool,
+    /// An address of a server, as for `principal add`; without it one that is known keeps those it has
+    #[arg(long = "address", value_name = "SERVICE[=DIAL]")]
+    addresses: Vec<AddressArg>,
+    /// The request
+    #[arg(value_name = "REQUEST")]
+    request: PathBuf,
+    /// The answer
+    #[arg(value_name = "ANSWER")]
+    answer: PathBuf,
+}
+
+/// Flags of `enroll finish`.
+#[derive(Debug, Args)]
+struct FinishArgs {
+    /// The folder with the requests and the answers
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What is missing or does not fit, and what to do.
+pub(crate) fn enrol(args: &EnrolArgs) -> anyhow::Result<ExitCode> {
+    match &args.step {
+        Step::Request(args) => request(args)?,
+        Step::Accept(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(accept(args))?;
+        }
+        Step::Finish(args) => finish(&args.dir)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &RequestArgs) -> anyhow::Result<()> {
+    let (dir, role) = (&args.dir, Role::from(args.role));
+    if let Err(e) = DirBuilder::new().mode(0o700).create(dir)
+        && e.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(e).with_context(|| dir.display().to_string());
+    }
+    let key = dir.join(key_name(role));
+    let relays: Vec<PathId> = if args.relays.is_empty() {
+        if key.exists() {
+            bail!(
+                "{} exists already; name a new folder, or with --relay the relays that need a new number",
+                key.display()
+            );
+        }
+        PathId::all().collect()
+    } else {
+        let old = load_raida_key(&key).context("--relay renews single numbers of a key that is there")?;
+        if (old.principal(), old.role()) != (args.principal, role) {
+            bail!("{} is the key of {}; name its folder or its principal", key.display(), old.principal());
+        }
+        args.relays.iter().filter_map(|n| PathId::new(*n)).collect()
+    };
+    write_requests(dir, args.principal, role, &relays)?;
+    let out = next_steps(dir, &relays, None);
+    print(&out);
+    Ok(())
+}
+
+/// Writes requests; all or none.
+///
+/// # Errors
+/// When one of them, or an answer, is there already, or cannot be written.
+pub(super) fn write_requests(
+    dir: &Path,
+    principal: Principal,
+    role: Role,
+    relays: &[PathId],
+) -> anyhow::Result<()> {
+    for name in relays.iter().flat_map(|relay| [request_name(*relay), answer_name(*relay)]) {
+        let path = dir.join(name);
+        if path.symlink_metadata().is_ok() {
+            bail!("{} is there already; finish or remove that enrolment first", path.display());
+        }
+    }
+    let mut written = Vec::new();
+    for relay in relays {
+        let path = dir.join(request_name(*relay));
+        if let Err(e) = save_request(&path, &Request::new(principal, role, *relay, &mut OsRng)) {
+            // The first error is the one to report.
+            written.iter().for_each(|path| drop(erase(path)));
+            return Err(e.into());
+        }
+        written.push(path);
+    }
+    Ok(())
+}
+
+/// What to do with requests: one command a relay, and the last one. `address` is that of a server.
+pub(super) fn next_steps(dir: &Path, relays: &[PathId], address: Option<&str>) -> String {
+    let dir = quoted(dir);
+    let address = address.map(|a| format!(" --address {a}")).unwrap_or_default();
+    let mut out = format!(
+        "{dir}: {} requests. Each goes to the operator of its relay, by a way that nobody else can read or change:\n  \
+         umask 077\n",
+        relays.len()
+    );
+    for relay in relays {
+        let (request, answer) = (request_name(*relay), answer_name(*relay));
+        out += &format!(
+            "  ssh RELAY-{relay} raida-relay enroll accept --config /etc/raida-relay/relay.toml{address} - - \
+             < {dir}/{request} > {dir}/{answer}\n"
+        );
+    }
+    out + &format!("When all answers are there:\n  raida-relay enroll finish {dir}\n")
+}
+
+fn print(text: &str) {
+    // A reader that has gone, such as `head`, is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn key_name(role: Role) -> String {
+    format!("{}.key.toml", principal::name(role))
+}
+
+async fn accept(args: &AcceptArgs) -> anyhow::Result<()> {
+    let config = Config::read(&args.config)?;
+    let pipe = Path::new(PIPE);
+    let request =
+        if args.request == pipe { read_request(io::stdin().lock())? } else { load_request(&args.request)? };
+    let subject = request.subject;
+    for_this_relay(subject, &config)?;
+    if args.answer != pipe && args.answer.symlink_metadata().is_ok() {
+        bail!("{} is there already; name another file for the answer", args.answer.display());
+    }
+    let store = Store::open(&config.store, config.network, config.relay, Access::Write).await?;
+    let (answer, number) = request.answer(&mut OsRng);
+    let kept = keep(args, &config, &store, subject, number).await;
+    store.close().await;
+    kept?;
+
+    let written = if args.answer == pipe {
+        let mut out = io::stdout().lock();
+        out.write_all(answer_text(&answer).as_bytes()).and_then(|()| out.flush()).map_err(anyhow::Error::from)
+    } else {
+        save_answer(&args.answer, &answer).map_err(anyhow::Error::from)
+    };
+    written
+        .context("the number is kept, but the answer could not be written; accept again with --replace")?;
+    eprintln!(
+        "relay {} keeps a number of {} {}",
+        config.relay,
+        principal::name(subject.role),
+        subject.principal
+    );
+    Ok(())
+}
+
+fn for_this_relay(subject: Subject, config: &Config) -> anyhow::Result<()> {
+    if subject.principal.network != config.network {
+        bail!(
+            "the request is of {}, in network {}; this relay belongs to network {}. Nothing is kept",
+            subject.principal,
+            subject.principal.network,
+            config.network
+        );
+    }
+    if subject.relay != config.relay {
+        bail!(
+            "the request is for relay {}, this is relay {}; give it to the operator of relay {}. Nothing is kept",
+            subject.relay,
+            config.relay,
+            subject.relay
+        );
+    }
+    Ok(())
+}
+
+/// Puts the number in the store. Quota, and addresses unless new ones are named, stay as they are.
+async fn keep(
+    args: &AcceptArgs,
+    config: &Config,
+    store: &Store,
+    subject: Subject,
+    number: AuthenticityNumber,
+) -> anyhow::Result<()> {
+    let Subject { principal, role, .. } = subject;
+    let known = store.list().await?.into_iter().find(|e| (e.principal, e.role) == (principal, role));
+    if known.is_some() && !args.replace {
+        bail!(
+            "the relay has a number of {} {principal} already, perhaps because this request was accepted before. To \
+             answer all the same, add --replace: the number that it has then works no more",
+            principal::name(role)
+        );
+    }
+    let named: Vec<_> =
+        args.addresses.iter().map(|a| principal::address(*a, config)).collect::<anyhow::Result<_>>()?;
+    let (quota, before) = known.map_or_else(|| (Quota::default(), Vec::new()), |e| (e.quota, e.addresses));
+    let addresses = if named.is_empty() { before } else { named };
+    if role == Role::Server && addresses.is_empty() {
+        eprintln!(
+            "this server has no address here yet, so nobody reaches it; name one with --address IP:PORT"
+        );
+    }
+    Ok(store.add(&NewPrincipal { principal, role, number, quota, addresses }).await?)
+}
+
+/// The requests of a folder, by relay.
+fn requests(dir: &Path) -> anyhow::Result<BTreeMap<PathId, Request>> {
+    let mut found = BTreeMap::new();
+    for relay in PathId::all() {
+        let path = dir.join(request_name(relay));
+        if path.symlink_metadata().is_err() {
+            continue;
+        }
+        let request = load_request(&path)?;
+        if request.subject.relay != relay {
+            bail!("{} is for relay {}; give it back its name", path.display(), request.subject.relay);
+        }
+        found.insert(relay, request);
+    }
+    Ok(found)
+}
+
+fn finish(dir: &Path) -> anyhow::Result<()> {
+    let requests = requests(dir)?;
+    let Some(Subject { principal, role, .. }) = requests.values().next().map(|r| r.subject) else {
+        bail!("{}: no request-NN.toml; begin with `raida-relay enroll request`", dir.display());
+    };
+    let path = dir.join(key_name(role));
+    let old = if path.symlink_metadata().is_ok() { Some(load_raida_key(&path)?) } else { None };
+    if let Some(old) = &old
+        && (old.principal(), old.role()) != (principal, role)
+    {
+        bail!("{} is the key of {}, the requests are of {principal}", path.display(), old.principal());
+    }
+    let mut problems = Vec::new();
+    let mut numbers = Vec::new();
+    for relay in PathId::all() {
+        let number = match (requests.get(&relay), &old) {
+            (Some(request), _) if (request.subject.principal, request.subject.role) != (principal, role) => {
+                Err(anyhow::anyhow!("{} is of another principal or role", request_name(relay)))
+            }
+            (Some(request), _) => answered(dir, relay, request),
+            (None, Some(old)) => AuthenticityNumber::new(old.number(relay).expose()).map_err(Into::into),
+            (None, None) => Err(anyhow::anyhow!("{} is missing; begin anew", request_name(relay))),
+        };
+        match number {
+            Ok(number) => numbers.push(number),
+            Err(e) => problems.push(format!("relay {relay}: {e:#}")),
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{} relays are not done, nothing was changed:\n  {}", problems.len(), problems.join("\n  "));
+    }
+    save_raida_key(&path, &RaidaKey::new(principal, role, numbers)?)?;
+    for relay in requests.keys() {
+        for name in [request_name(*relay), answer_name(*relay)] {
+            let file = dir.join(name);
+            erase(&file).with_context(|| {
+                format!("the key is in {}, but not all halves are erased; run this again", path.display())
+            })?;
+        }
+    }
+    print(&format!(
+        "{}: RAIDA key of {} {principal}, 256 bit. Requests and answers are overwritten and removed; copies that the \
+         file system, its snapshots or backups keep are not\n",
+        path.display(),
+        principal::name(role)
+    ));
+    Ok(())
+}
+
+/// The number that a relay's answer makes.
+fn answered(dir: &Path, relay: PathId, request: &Request) -> anyhow::Result<AuthenticityNumber> {
+    let (name, asked) = (answer_name(relay), request_name(relay));
+    let path = dir.join(&name);
+    if path.symlink_metadata().is_err() {
+        bail!("{name} is missing; let the relay's operator accept {asked}");
+    }
+    let answer = load_answer(&path)?;
+    request.finish(&answer).with_context(|| name)
+}
