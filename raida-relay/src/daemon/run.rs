@@ -119,6 +119,9 @@ fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
         for member in &running.relays {
             info!(relay = %member.relay.path(), address = %member.relay.local_addr(), "ready");
         }
+        if let Some(address) = running.admin() {
+            bail!("admin.listen = {address}: this program serves no admin port; leave [admin] out");
+        }
         let mut watch = tokio::time::interval(STORE_EVERY);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -132,7 +135,10 @@ fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
         running.set_draining();
         info!("ending; a second signal ends at once");
         tokio::select! {
-            () = drain(&running) => info!("ended"),
+            () = drain(&running) => {
+                let uptime = running.started.elapsed().as_secs();
+                info!(uptime, forwarded_bytes = running.stats().forwarded_bytes, "ended");
+            }
             _ = term.recv() => warn!("ended at once by a second signal"),
             _ = int.recv() => warn!("ended at once by a second signal"),
         }
