@@ -1,5 +1,7 @@
 //! The program itself, as an operator runs it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use qsocket_files::provision::Provision;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
