@@ -112,7 +112,7 @@ pub(crate) enum PrincipalCommand {
     /// Adds a client or a server; one that is there gets the new number, addresses and quotas
     ///
     /// The number comes from a file that only its user can read, never from the command line, which every user of
-    /// the machine can see. A ban stays.
+    /// the machine can see. A ban stays. A store that does not exist yet is made.
     Add(AddArgs),
     /// Lists all principals, without their numbers
     List(ListArgs),

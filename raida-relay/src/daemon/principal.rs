@@ -2,7 +2,7 @@
 
 use super::cli::{AddArgs, AddressArg, DialArg, PrincipalArgs, PrincipalCommand, StoreArgs, WhoArgs};
 use super::config::Config;
-use super::store::{Access, Address, Ban, Entry, NewPrincipal, Store};
+use super::store::{Access, Address, Ban, Entry, FileError, NewPrincipal, Store, StoreError};
 use anyhow::{Context, bail};
 use qsocket_files::keys;
 use qsocket_proto::ids::{PathId, Role};
@@ -29,34 +29,33 @@ async fn run(args: &PrincipalArgs) -> anyhow::Result<String> {
     match &args.command {
         PrincipalCommand::Add(args) => add(args).await,
         PrincipalCommand::List(args) => {
-            let (_, store) = open(&args.store, Access::Read).await?;
+            let store = open(&args.store, Access::Read).await?;
             let entries = store.list().await?;
             store.close().await;
             if args.json { json(&entries) } else { Ok(table(&entries)) }
         }
         PrincipalCommand::Ban(args) => {
-            let (_, store) = open(&args.who.store, Access::Write).await?;
+            let store = open(&args.who.store, Access::Write).await?;
             let WhoArgs { principal, role, .. } = args.who;
             let changed = store.ban(principal, role.map(Into::into), &args.reason, SystemTime::now()).await?;
             told(store, &args.who, changed, "banned").await
         }
         PrincipalCommand::Unban(who) => {
-            let (_, store) = open(&who.store, Access::Write).await?;
+            let store = open(&who.store, Access::Write).await?;
             let changed = store.unban(who.principal, who.role.map(Into::into)).await?;
             told(store, who, changed, "admitted").await
         }
         PrincipalCommand::Remove(who) => {
-            let (_, store) = open(&who.store, Access::Write).await?;
+            let store = open(&who.store, Access::Write).await?;
             let changed = store.remove(who.principal, who.role.map(Into::into)).await?;
             told(store, who, changed, "removed").await
         }
     }
 }
 
-async fn open(args: &StoreArgs, access: Access) -> anyhow::Result<(Config, Store)> {
+async fn open(args: &StoreArgs, access: Access) -> anyhow::Result<Store> {
     let config = Config::read(&args.config)?;
-    let store = Store::open(&config.store, config.network, config.relay, access).await?;
-    Ok((config, store))
+    Ok(Store::open(&config.store, config.network, config.relay, access).await?)
 }
 
 async fn told(store: Store, who: &WhoArgs, changed: u64, what: &str) -> anyhow::Result<String> {
@@ -69,8 +68,15 @@ async fn told(store: Store, who: &WhoArgs, changed: u64, what: &str) -> anyhow::
 }
 
 async fn add(args: &AddArgs) -> anyhow::Result<String> {
-    let (config, store) = open(&args.store, Access::Write).await?;
+    let config = Config::read(&args.store.config)?;
     let new = new_principal(args, &config)?;
+    let store = match Store::open(&config.store, config.network, config.relay, Access::Write).await {
+        Err(StoreError::File(FileError::Missing { path })) => {
+            eprintln!("raida-relay: making the store {}", path.display());
+            Store::create(&config.store, config.network, config.relay).await?
+        }
+        opened => opened?,
+    };
     store.add(&new).await?;
     store.close().await;
     Ok(format!("added {} as {}\n", new.principal, name(new.role)))

@@ -73,6 +73,7 @@ impl Running {
     }
 
     /// Whether the end has begun.
+    #[allow(dead_code, reason = "for the admin port")]
     pub(crate) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

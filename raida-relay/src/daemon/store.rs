@@ -11,6 +11,8 @@ mod file;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use file::FileError;
+
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota};
@@ -50,7 +52,7 @@ const SCHEMA: [&str; 4] = [
 pub(crate) enum StoreError {
     /// The file or its folder.
     #[error(transparent)]
-    File(#[from] file::FileError),
+    File(#[from] FileError),
     /// SQLite said no.
     #[error("{}: {source}", path.display())]
     Database {

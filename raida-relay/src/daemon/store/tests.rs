@@ -1,1 +1,181 @@
+use super::*;
+use qsocket_files::rng::OsRng;
+use qsocket_proto::raida_key::{RaidaKey, Strength};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+fn relay() -> PathId {
+    PathId::new(3).unwrap()
+}
+
+fn who(serial: u32) -> Principal {
+    Principal { network: 1, denomination: -5, serial }
+}
+
+fn new(serial: u32, role: Role) -> NewPrincipal {
+    let key = RaidaKey::generate(who(serial), role, Strength::Bits256, &mut OsRng).unwrap();
+    let number = key.into_number(relay());
+    NewPrincipal { principal: who(serial), role, number, quota: Quota::default(), addresses: vec![] }
+}
+
+fn address(port: u16) -> Address {
+    Address { service: ([192, 0, 2, 7], port).into(), dial: Some(([192, 0, 2, 7], port + 3).into()) }
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+async fn store(dir: &tempfile::TempDir) -> Store {
+    Store::create(&dir.path().join("p #1?%.db"), 1, relay()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_added_is_loaded_until_it_is_banned_or_removed() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let (client, mut server) = (new(u32::MAX, Role::Client), new(7, Role::Server));
+    let none = Address { dial: None, ..address(81) };
+    server.addresses = vec![address(80), none];
+    server.quota = Quota { routes: 9, bytes_per_second: Some(5_000_000_000) };
+    let mut revision = store.revision().await.unwrap();
+    for new in [&client, &server] {
+        store.add(new).await.unwrap();
+        let next = store.revision().await.unwrap();
+        assert!(next > revision);
+        revision = next;
+    }
+    let Loaded { roster, banned, revision: loaded } = store.load().await.unwrap();
+    assert_eq!((loaded, banned, roster.table.len()), (revision, 0, 2));
+    let number = &roster.table[&(who(u32::MAX), Role::Client)];
+    assert_eq!(number.expose(), client.number.expose());
+    assert_eq!(roster.quotas[&(who(7), Role::Server)], server.quota);
+    assert_eq!(roster.servers.len(), 2);
+    assert_eq!(roster.servers[1], Server { principal: who(7), service: none.service, dial: None });
+
+    let now = UNIX_EPOCH + Duration::from_secs(1000);
+    assert_eq!(store.ban(who(7), Some(Role::Client), "", now).await.unwrap(), 0, "it is no client");
+    assert_eq!(store.ban(who(7), None, "spam", now).await.unwrap(), 1);
+    store.add(&server).await.unwrap();
+    let Loaded { roster, banned, .. } = store.load().await.unwrap();
+    assert_eq!((roster.table.len(), roster.servers.len(), banned), (1, 0, 1), "a new number is no pardon");
+    let list = store.list().await.unwrap();
+    assert_eq!(list[0].banned, Some(Ban { reason: "spam".into(), since: 1000 }));
+    assert_eq!((list[0].bits, list[0].addresses.len()), (256, 2));
+    assert_eq!(store.unban(who(7), None).await.unwrap(), 1);
+    assert_eq!(store.load().await.unwrap().roster.table.len(), 2);
+    assert_eq!(store.remove(who(7), None).await.unwrap(), 1);
+    assert_eq!(store.remove(who(7), None).await.unwrap(), 0);
+    let Loaded { roster, .. } = store.load().await.unwrap();
+    assert_eq!((roster.table.len(), roster.servers.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let mut server = new(7, Role::Server);
+    server.addresses = (80..85).map(address).collect();
+    assert!(store.add(&server).await.unwrap_err().to_string().contains("at most 4"));
+    let mut client = new(1, Role::Client);
+    client.addresses = vec![address(80)];
+    assert!(store.add(&client).await.unwrap_err().to_string().contains("only servers have addresses"));
+    client.addresses.clear();
+    client.principal.network = 2;
+    assert!(store.add(&client).await.unwrap_err().to_string().contains("belongs to network 2"));
+    let long = "x".repeat(MAX_REASON + 1);
+    for reason in [&*long, "two\nlines"] {
+        assert!(store.ban(who(1), None, reason, UNIX_EPOCH).await.is_err());
+    }
+    assert_eq!(store.list().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn two_processes_work_on_one_store() {
+    let dir = dir();
+    let one = store(&dir).await;
+    let path = dir.path().join("p #1?%.db");
+    let two = Store::open(&path, 1, relay(), Access::Write).await.unwrap();
+    let reader = Store::open(&path, 1, relay(), Access::Read).await.unwrap();
+    let add = async |store: &Store, first: u32| {
+        for i in 0..20 {
+            store.add(&new(first + i, Role::Client)).await.unwrap();
+        }
+    };
+    tokio::join!(add(&one, 0), add(&two, 100));
+    assert_eq!(reader.load().await.unwrap().roster.table.len(), 40);
+    assert_eq!(reader.revision().await.unwrap(), 41);
+    assert!(reader.add(&new(999, Role::Client)).await.is_err(), "a reader does not write");
+}
+
+#[tokio::test]
+async fn a_removed_number_is_gone_from_the_file() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let client = new(1, Role::Client);
+    store.add(&client).await.unwrap();
+    let holds = |number: &[u8]| {
+        let bytes = fs::read(dir.path().join("p #1?%.db")).unwrap();
+        bytes.windows(number.len()).any(|w| w == number)
+    };
+    assert!(holds(client.number.expose()));
+    store.remove(who(1), None).await.unwrap();
+    assert!(!holds(client.number.expose()));
+}
+
+#[tokio::test]
+async fn a_store_that_others_can_open_or_replace_is_refused_with_the_mend() {
+    let dir = dir();
+    store(&dir).await.close().await;
+    let path = dir.path().join("p #1?%.db");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let open =
+        async || Store::open(&path, 1, relay(), Access::Write).await.map(drop).map_err(|e| e.to_string());
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    open().await.unwrap();
+
+    mode(&path, 0o640);
+    assert!(open().await.unwrap_err().contains("can be opened by others (mode 0640); run: chmod 600 "));
+    mode(&path, 0o600);
+    for open_folder in [0o720, 0o1777] {
+        mode(dir.path(), open_folder);
+        assert!(open().await.unwrap_err().contains("; run: chmod go-w "));
+    }
+    mode(dir.path(), 0o755);
+    let journal = dir.path().join("p #1?%.db-journal");
+    fs::write(&journal, "").unwrap();
+    mode(&journal, 0o644);
+    assert!(open().await.unwrap_err().contains("db-journal can be opened by others"));
+    fs::remove_file(&journal).unwrap();
+
+    let link = dir.path().join("link.db");
+    symlink(&path, &link).unwrap();
+    let linked = Store::open(&link, 1, relay(), Access::Read).await.unwrap_err().to_string();
+    assert!(linked.contains("is a symbolic link; name the file"), "{linked}");
+    let exists = Store::create(&path, 1, relay()).await.unwrap_err().to_string();
+    assert!(exists.contains("exists already"), "{exists}");
+    let missing = Store::open(&dir.path().join("none"), 1, relay(), Access::Read).await.unwrap_err();
+    assert!(matches!(missing, StoreError::File(FileError::Missing { .. })));
+    let folder = Store::open(dir.path(), 1, relay(), Access::Read).await.unwrap_err().to_string();
+    assert!(folder.contains("chmod go-w") || folder.contains("is not a regular file"), "{folder}");
+}
+
+#[tokio::test]
+async fn another_relays_store_and_what_is_no_store_are_refused() {
+    let dir = dir();
+    store(&dir).await.close().await;
+    let path = dir.path().join("p #1?%.db");
+    for (network, relay) in [(2, relay()), (1, PathId::new(4).unwrap())] {
+        let error = Store::open(&path, network, relay, Access::Read).await.unwrap_err().to_string();
+        assert!(error.contains("it is the store of relay 3 of network 1, not of relay"), "{error}");
+    }
+    fs::write(&path, "not a database, whatever its name says: ".repeat(100)).unwrap();
+    assert!(Store::open(&path, 1, relay(), Access::Read).await.is_err());
+}
+
+#[test]
+fn debug_shows_no_number() {
+    let new = new(1, Role::Client);
+    let text = format!("{new:?}");
+    assert!(text.contains("Secret<32>(..)"), "{text}");
+}
