@@ -26,7 +26,9 @@ fn encode(c: &mut Criterion, name: &str, set: ParitySet) {
     group.throughput(Throughput::Bytes(data.len() as u64));
     for kernel in Kernel::available() {
         group.bench_function(BenchmarkId::from_parameter(kernel.name()), |b| {
-            b.iter(|| parity_with(kernel, set, black_box(&data), black_box(&mut parity)).expect("lengths fit"));
+            b.iter(|| {
+                parity_with(kernel, set, black_box(&data), black_box(&mut parity)).expect("lengths fit")
+            });
         });
     }
 }

@@ -77,7 +77,8 @@ fn what_it_makes_is_private_and_loads() {
     assert_eq!((relays[0].to_string(), relays[24].port()), ("127.0.0.1:50000".to_owned(), 50_024));
     for (n, port) in [(1, 7_000), (2, 7_100)] {
         let server = Config::from_file(dir.join(format!("server-{n}/config.toml"))).unwrap();
-        let target = client.names().lookup(&format!("server-{n}.example"), port).unwrap();
+        let targets = client.names().lookup(&format!("server-{n}.example"), port).unwrap();
+        let target = targets.in_network(1).unwrap();
         assert_eq!((target.server, target.address.port()), (server.identity().0, port));
     }
     let list = program(&["principal", "list", "--config", &format!("{text}/relays/03/relay.toml")]).1;

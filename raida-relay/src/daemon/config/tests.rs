@@ -42,7 +42,10 @@ fn every_setting_is_read() {
     assert!(config.dial_any_address);
     assert_eq!(config.admin, Some("127.0.0.1:9907".parse().unwrap()));
     let limits = config.limits;
-    assert_eq!((limits.hops_per_address, limits.connections, limits.handshakes_per_second.get()), (65, 100, 33));
+    assert_eq!(
+        (limits.hops_per_address, limits.connections, limits.handshakes_per_second.get()),
+        (65, 100, 33)
+    );
     let seconds = [limits.handshake, limits.stalled, limits.drain].map(|d| d.as_secs());
     assert_eq!(seconds, [4, 44, 0]);
     assert_eq!(config.log.level, "info,raida_relay=debug");
