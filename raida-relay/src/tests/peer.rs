@@ -128,6 +128,11 @@ impl Dialling {
         self.stream.try_read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Waits until the relay has answered.
+    pub(super) async fn answered(&self) {
+        self.stream.readable().await.unwrap();
+    }
+
     pub(super) async fn finish(mut self) -> Result<Peer, HandshakeError> {
         loop {
             let n = read(&self.stream, &mut self.inbox).await;
