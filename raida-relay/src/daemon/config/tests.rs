@@ -108,8 +108,8 @@ fn every_error_names_its_line_and_what_to_write() {
         ("stalled_seconds = 44", "stalled_seconds = 0", "relay.toml:15: limits.stalled_seconds = 0 is out"),
         ("drain_seconds = 0", "drain_seconds = 301", "relay.toml:16: limits.drain_seconds = 301 is out"),
         ("drain_seconds = 0", "drain_second = 0", "relay.toml:16: unknown field `drain_second`"),
-        ("info,raida_relay=debug", "", "relay.toml:18: log.level = \"\" is no level; write error, warn"),
-        ("info,raida_relay=debug", "a=b=c", "relay.toml:18: log.level = \"a=b=c\" is no level; write error"),
+        ("info,raida_relay=debug", "", "relay.toml:18: log.level: \"\" is not a log level: write error, warn"),
+        ("info,raida_relay=debug", "a=b=c", "relay.toml:18: log.level: \"a=b=c\" is not a log filter: write"),
         ("\"json\"", "\"xml\"", "relay.toml:19: unknown variant `xml`, expected `text` or `json`"),
         ("[log]", "[logs]", "relay.toml:17: unknown field `logs`"),
         ("store = \"principals.db\"\n", "", "missing field `store`"),
@@ -141,7 +141,8 @@ fn what_a_running_relay_keeps_is_named() {
     assert_eq!(with("50007", "50008"), Some("listen"));
     assert_eq!(with("9907", "9908"), Some("admin.listen"));
     assert_eq!(with("true", "false"), Some("dial_any_address"));
-    assert_eq!(with("\"json\"", "\"text\""), Some("log"));
+    assert_eq!(with("\"json\"", "\"text\""), Some("log.format"));
+    assert_eq!(with("info,raida_relay=debug", "debug"), None);
     assert_eq!(with("connections = 100", "connections = 101"), Some("limits"));
     assert_eq!(with("drain_seconds = 0", "drain_seconds = 1"), None);
     assert_eq!(with("eu-west", "eu-east"), None);
