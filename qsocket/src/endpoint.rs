@@ -356,6 +356,11 @@ impl Shared {
         });
     }
 
+    /// Resolves when the endpoint was closed or its last owner is gone.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.token.clone().cancelled_owned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Locked> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }

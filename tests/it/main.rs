@@ -5,7 +5,10 @@
 
 mod behavior;
 mod data;
+mod duplex;
+mod listener;
 mod network;
+mod options;
 mod transfer;
 mod transport;
 
