@@ -55,7 +55,7 @@ impl QSocketStream {
     ///
     /// # Errors
     /// What stands in the way: the configuration, the name, or a [`ConnectError`](crate::ConnectError) inside the
-    /// [`io::Error`]. [`refusal`](crate::refusal) tells the server's reason. Nothing was sent.
+    /// [`std::io::Error`]. [`refusal`](crate::refusal) tells the server's reason. Nothing was sent.
     ///
     /// # Cancel safety
     /// Safe: a dropped attempt leaves at most a connection that the next one uses.
