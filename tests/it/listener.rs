@@ -25,7 +25,8 @@ macro_rules! polls_and_accepts {
             }
             io::Result::Ok(clients)
         });
-        clients?;
+        // Kept: a dropped stream takes its bytes with it.
+        let _clients = clients?;
         let mut sum = 0;
         for (mut stream, address) in [one?, two?, three?] {
             assert_eq!(stream.peer_addr()?, address);
