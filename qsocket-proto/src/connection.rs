@@ -23,6 +23,7 @@ mod opening;
 mod packets;
 mod parking;
 mod paths;
+mod readiness;
 mod recv;
 mod rtt;
 mod send;
@@ -34,6 +35,7 @@ pub use error::{ConnectionError, Delivery, ReadError, WriteError};
 pub use keys::KeyLimits;
 pub use opening::Dial;
 pub(crate) use opening::{Accept, ReplyBytes, read_hello, reply_aad};
+pub use readiness::{Readiness, StreamFailure};
 pub(crate) use recv::Assembly;
 pub use stats::{PathStats, PathStatus, Repairs, Stats};
 
@@ -54,7 +56,7 @@ use opening::Opening;
 use packets::{Heard, Speaker, Topic};
 use parking::Parking;
 use paths::{Joined, Paths};
-use recv::{ReadOutcome, RecvStream};
+use recv::RecvStream;
 use rtt::Rtt;
 use send::SendStream;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -70,6 +72,10 @@ pub const CONFIRM_DEADLINE: Duration = Duration::from_secs(10);
 
 /// An acknowledgement waits at most this long for company.
 pub const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
+
+/// Small writes wait at most this long for company where [`Config::nodelay`] is off: about what TCP's own
+/// delayed acknowledgement costs at worst, so that a program tuned for TCP finds nothing slower.
+pub const MAX_HOLD: Duration = Duration::from_millis(200);
 
 /// Relays whose word ends something: one more than may be missing or lie.
 pub(crate) const TEN: usize = RELAYS - SIXTEEN + 1;
@@ -199,6 +205,8 @@ pub struct Connection {
     sending: BTreeSet<StreamId>,
     /// Behind the stream whose block was frozen last.
     sending_cursor: StreamId,
+    /// When the first small block that is held leaves at the latest; settled by every `transmit`.
+    held_until: Option<Instant>,
     next_local: u32,
     next_peer: u32,
     accept_queue: VecDeque<StreamId>,
@@ -382,7 +390,8 @@ impl Connection {
             stream.send.write(now);
             taken += n;
         }
-        stream.send.writer_waits = offered && taken == 0;
+        // Never unset here: another may wait, for room or for its FIN.
+        stream.send.writer_waits |= offered && taken == 0;
         if taken > 0 {
             self.sending.insert(id);
         }
@@ -395,24 +404,12 @@ impl Connection {
     /// # Errors
     /// [`ReadError`] if the stream ended in any other way.
     pub fn read(&mut self, id: StreamId, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return self.error.clone().map_or(Ok(Some(0)), |cause| Err(ReadError::Lost(cause)));
-        };
-        if stream.recv.is_stopped() {
-            return Ok(Some(0));
-        }
-        match stream.recv.read(buf) {
-            ReadOutcome::Bytes(n) => {
-                self.update_windows(id);
-                Ok(Some(n))
-            }
-            ReadOutcome::Fin => Ok(Some(0)),
-            ReadOutcome::Reset(code) => Err(ReadError::Reset(code)),
-            ReadOutcome::Blocked => match &self.error {
-                Some(error) => Err(ReadError::Lost(error.clone())),
-                None => Ok(None),
-            },
-        }
+        let mut rest = &mut *buf;
+        self.read_with(id, rest.len(), |piece| {
+            let (to, later) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            to.copy_from_slice(piece);
+            rest = later;
+        })
     }
 
     /// Says that no more bytes follow. [`is_finished`](Self::is_finished) turns true, with an
@@ -631,6 +628,7 @@ impl Connection {
             (retry, "another try to join a path"),
             (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
+            (self.held_until.filter(|_| established), "small writes that are held"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),
             (if established { keepalive } else { None }, "keepalive"),
@@ -644,7 +642,7 @@ impl Connection {
 
     fn add_stream(&mut self, id: StreamId, resource: Vec<u8>) {
         let peer = self.peer_parameters();
-        let send = SendStream::new(resource, peer.max_stream_data);
+        let send = SendStream::new(resource, peer.max_stream_data, self.config.nodelay);
         let recv = RecvStream::new(self.config.stream_window);
         self.streams.insert(id, Stream { send, recv, offered: false, released: false });
     }

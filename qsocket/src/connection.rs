@@ -34,22 +34,47 @@ pub(crate) struct Conn {
 /// What the lock protects.
 pub(crate) struct State {
     pub(crate) connection: Connection,
-    readers: HashMap<StreamId, Waker>,
-    writers: HashMap<StreamId, Waker>,
+    waits: HashMap<StreamId, Waits>,
+}
+
+/// Who waits for a stream. As with a TCP stream, one task polls for reading and one for writing, the last that
+/// asked; any number may wait for readiness.
+#[derive(Default)]
+struct Waits {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    ready: Option<Arc<Notify>>,
+}
+
+impl Waits {
+    fn wake(&mut self, direction: fn(&mut Self) -> &mut Option<Waker>) {
+        direction(self).take().into_iter().for_each(Waker::wake);
+        if let Some(ready) = &self.ready {
+            ready.notify_waiters();
+        }
+    }
 }
 
 impl State {
     pub(crate) fn wait_readable(&mut self, id: StreamId, waker: &Waker) {
-        self.readers.insert(id, waker.clone());
+        self.waits.entry(id).or_default().reader = Some(waker.clone());
     }
 
     pub(crate) fn wait_writable(&mut self, id: StreamId, waker: &Waker) {
-        self.writers.insert(id, waker.clone());
+        self.waits.entry(id).or_default().writer = Some(waker.clone());
+    }
+
+    /// Notifies `ready` of everything that happens to the stream from now on.
+    pub(crate) fn watch(&mut self, id: StreamId, ready: &Arc<Notify>) {
+        self.waits.entry(id).or_default().ready.get_or_insert_with(|| ready.clone());
     }
 
     pub(crate) fn forget(&mut self, id: StreamId) {
-        self.readers.remove(&id);
-        self.writers.remove(&id);
+        self.waits.remove(&id);
+    }
+
+    fn wake(&mut self, id: StreamId, direction: fn(&mut Waits) -> &mut Option<Waker>) {
+        self.waits.get_mut(&id).into_iter().for_each(|waits| waits.wake(direction));
     }
 }
 
@@ -58,7 +83,7 @@ impl Conn {
         Arc::new(Self {
             handle,
             lifetime,
-            state: Mutex::new(State { connection, readers: HashMap::new(), writers: HashMap::new() }),
+            state: Mutex::new(State { connection, waits: HashMap::new() }),
             wake: Notify::new(),
             changed: Notify::new(),
         })
@@ -83,8 +108,8 @@ impl Conn {
     pub(crate) fn dispatch(self: &Arc<Self>, network: &Network, state: &mut State) {
         while let Some(event) = state.connection.poll_event() {
             match event {
-                Event::Readable(id) => state.readers.remove(&id).into_iter().for_each(Waker::wake),
-                Event::Writable(id) => state.writers.remove(&id).into_iter().for_each(Waker::wake),
+                Event::Readable(id) => state.wake(id, |w| &mut w.reader),
+                Event::Writable(id) => state.wake(id, |w| &mut w.writer),
                 Event::Established => {
                     network.confirmed(self.handle);
                     self.changed.notify_waiters();

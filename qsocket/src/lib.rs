@@ -45,11 +45,11 @@ mod stream;
 
 pub use endpoint::{Endpoint, HopStatus};
 pub use error::{ConnectError, refusal};
-pub use listener::QSocketListener;
+pub use listener::{Incoming, IntoIncoming, QSocketListener};
 pub use qsocket_files::{keys, provision, rng};
 pub use qsocket_proto::connection::{PathStats, PathStatus, Repairs, Stats};
 pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::ids::{PathId, Principal, Role};
 pub use qsocket_proto::open::Refusal;
 pub use qsocket_proto::raida_key::RaidaKey;
-pub use stream::{OwnedReadHalf, OwnedWriteHalf, Peer, QSocketStream, ReuniteError};
+pub use stream::{OwnedReadHalf, OwnedWriteHalf, Peer, QSocketStream, ReadHalf, ReuniteError, WriteHalf};

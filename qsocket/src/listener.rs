@@ -1,10 +1,16 @@
 //! The listening side.
 
+mod incoming;
+mod queue;
+
+pub use incoming::{Incoming, IntoIncoming};
+
 use crate::config::{Config, RelayAddresses};
 use crate::endpoint::{Endpoint, Network};
 use crate::hop;
-use crate::stream::QSocketStream;
+use crate::stream::{QSocketStream, no_ttl};
 use qsocket_proto::ids::{PathId, RELAYS, Role};
+use queue::Queue;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 /// Dialers of one port whose handshake is not over: one relay dials each port, the rest is room for its retries
 /// and for strangers, who are gone within the handshake's deadline.
@@ -31,7 +37,7 @@ pub struct QSocketListener {
     first: Bound,
     /// In the further networks, by number.
     more: Vec<(u16, Bound)>,
-    accepted: tokio::sync::Mutex<mpsc::Receiver<(QSocketStream, SocketAddr)>>,
+    accepted: Queue,
 }
 
 /// Where one network is served.
@@ -99,7 +105,7 @@ impl QSocketListener {
             }
             network.spawn(network.clone().expire());
         }
-        Ok(Self { endpoint, first, more, accepted: tokio::sync::Mutex::new(accepted) })
+        Ok(Self { endpoint, first, more, accepted: Queue::new(accepted) })
     }
 
     /// Waits for a stream. Gives it with the address that its client stated.
@@ -110,22 +116,47 @@ impl QSocketListener {
     /// Only after the endpoint was closed.
     ///
     /// # Cancel safety
-    /// Safe: a stream is given or stays in the queue.
+    /// Safe: a stream is given or stays in the queue. Any number of tasks may wait.
     pub async fn accept(&self) -> io::Result<(QSocketStream, SocketAddr)> {
-        let mut accepted = self.accepted.lock().await;
-        accepted
-            .recv()
-            .await
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed"))
+        self.accepted.next().await.ok_or_else(closed)
     }
 
-    /// Polls for a stream, for those who write their own futures.
+    /// Polls for a stream, for those who write their own futures. Only the task that polled last is woken, besides
+    /// those that wait in [`accept`](Self::accept).
     ///
     /// # Errors
     /// As [`accept`](Self::accept).
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(QSocketStream, SocketAddr)>> {
-        let closed = || io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed");
-        self.accepted.get_mut().poll_recv(cx).map(|stream| stream.ok_or_else(closed))
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(QSocketStream, SocketAddr)>> {
+        self.accepted.poll_next(cx).map(|stream| stream.ok_or_else(closed))
+    }
+
+    /// The streams that come in, without their addresses. Ends after the endpoint was closed.
+    ///
+    /// It polls as [`poll_accept`](Self::poll_accept) does: one at a time.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming::new(self)
+    }
+
+    /// The streams that come in, as a value that owns the listener: for servers that take a
+    /// [`Stream`](futures_core::Stream) of connections.
+    pub fn into_incoming(self) -> IntoIncoming {
+        IntoIncoming::new(self)
+    }
+
+    /// Refused: packets belong to the hops to 25 relays, which streams share.
+    ///
+    /// # Errors
+    /// `Unsupported`, always.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Err(no_ttl())
+    }
+
+    /// Refused, as [`ttl`](Self::ttl) is.
+    ///
+    /// # Errors
+    /// `Unsupported`, always.
+    pub fn set_ttl(&self, _ttl: u32) -> io::Result<()> {
+        Err(no_ttl())
     }
 
     /// The address to register at the relays of the first network and to give to clients.
@@ -162,6 +193,10 @@ impl QSocketListener {
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the endpoint is closed")
 }
 
 impl Bound {

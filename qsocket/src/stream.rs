@@ -1,20 +1,22 @@
 //! The stream: what a program holds instead of a TCP stream.
 
+mod inner;
+mod io;
+mod options;
+mod ready;
 mod split;
 
-pub use split::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
+pub(crate) use options::no_ttl;
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 
+use self::io::{async_read, async_write, common_methods, read_methods, write_methods};
 use crate::connection::Conn;
 use crate::endpoint::{Owner, default_client};
-use qsocket_proto::connection::{Connection, Side, Stats};
+use inner::Inner;
+use qsocket_proto::connection::{Connection, Stats};
 use qsocket_proto::ids::{KeyId, Principal, Role, StreamId};
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A byte stream over 25 relays, as [`tokio::net::TcpStream`] is one over TCP.
 ///
@@ -25,18 +27,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// As with a TCP stream: a dropped `read` took no bytes, a dropped `write` sent none.
 pub struct QSocketStream {
     inner: Arc<Inner>,
-}
-
-/// What the stream and its halves share.
-pub(crate) struct Inner {
-    conn: Arc<Conn>,
-    id: StreamId,
-    local: SocketAddr,
-    remote: SocketAddr,
-    peer: Peer,
-    resource: String,
-    // Dropped last: it may be what keeps the endpoint's tasks alive.
-    _owner: Arc<Owner>,
 }
 
 /// Who is at the other end of a stream.
@@ -66,11 +56,11 @@ impl QSocketStream {
     ///
     /// # Errors
     /// What stands in the way: the configuration, the name, or a [`ConnectError`](crate::ConnectError) inside the
-    /// [`io::Error`]. [`refusal`](crate::refusal) tells the server's reason. Nothing was sent.
+    /// [`std::io::Error`]. [`refusal`](crate::refusal) tells the server's reason. Nothing was sent.
     ///
     /// # Cancel safety
     /// Safe: a dropped attempt leaves at most a connection that the next one uses.
-    pub async fn connect(name: impl AsRef<str>) -> io::Result<Self> {
+    pub async fn connect(name: impl AsRef<str>) -> std::io::Result<Self> {
         default_client()?.connect(name).await
     }
 
@@ -94,28 +84,6 @@ impl QSocketStream {
         Self { inner: Arc::new(Inner::new(owner, conn, connection, id, resource)) }
     }
 
-    /// The address of the other side: for a client the server's registered address, for a server the address that
-    /// the client stated.
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.remote)
-    }
-
-    /// The address of this side, as the other side sees it.
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.local)
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        self.inner.peer
-    }
-
     /// What the client said the stream is for: the name that it connected to. Empty at the client itself.
     pub fn resource(&self) -> &str {
         &self.inner.resource
@@ -126,140 +94,51 @@ impl QSocketStream {
         self.inner.conn.lock().connection.stats()
     }
 
+    /// Splits the stream in two halves that borrow it, for reading and writing at once in one task. Costs nothing.
+    ///
+    /// ```no_run
+    /// # async fn echo(mut stream: qsocket::QSocketStream) -> std::io::Result<()> {
+    /// let (mut reader, mut writer) = stream.split();
+    /// tokio::io::copy(&mut reader, &mut writer).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        split::split(self)
+    }
+
     /// Splits the stream in two halves that can live in different tasks.
+    ///
+    /// ```no_run
+    /// # async fn both(stream: qsocket::QSocketStream) -> std::io::Result<()> {
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let (mut reader, mut writer) = stream.into_split();
+    /// let writing = tokio::spawn(async move {
+    ///     writer.write_all(b"a question").await?;
+    ///     writer.shutdown().await
+    /// });
+    /// let mut answer = Vec::new();
+    /// reader.read_to_end(&mut answer).await?;
+    /// writing.await??;
+    /// # Ok(()) }
+    /// ```
     pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        split::split(self.inner)
+        split::into_split(self)
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.inner
     }
 }
 
-impl Inner {
-    fn new(
-        owner: Arc<Owner>,
-        conn: Arc<Conn>,
-        connection: &Connection,
-        id: StreamId,
-        resource: String,
-    ) -> Self {
-        let stats = connection.security();
-        let (principal, role, local, remote) = match connection.side() {
-            Side::Client => {
-                (connection.server(), Role::Server, connection.source(), connection.destination())
-            }
-            Side::Server => {
-                (connection.client(), Role::Client, connection.destination(), connection.source())
-            }
-        };
-        let peer = Peer { principal, role, encryption_key: stats.encryption_key, ml_kem: stats.ml_kem };
-        Self { conn, id, local, remote, peer, resource, _owner: owner }
-    }
-
-    fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name).field("peer", &self.peer.principal).field("peer_addr", &self.remote).finish()
-    }
-
-    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.conn.lock();
-        match state.connection.read(self.id, buf.initialize_unfilled()) {
-            Ok(Some(n)) => {
-                let due = state.connection.wants_transmit();
-                drop(state);
-                buf.advance(n);
-                if due {
-                    self.conn.wake();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Ok(None) => {
-                state.wait_readable(self.id, cx.waker());
-                Poll::Pending
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-
-    fn poll_write<'a>(
-        &self,
-        cx: &mut Context<'_>,
-        slices: impl IntoIterator<Item = &'a [u8]> + Clone,
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.conn.lock();
-        match state.connection.write_vectored(self.id, slices.clone()) {
-            Ok(0) if slices.into_iter().any(|s| !s.is_empty()) => {
-                state.wait_writable(self.id, cx.waker());
-                Poll::Pending
-            }
-            Ok(n) => {
-                drop(state);
-                self.conn.wake();
-                Poll::Ready(Ok(n))
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
-    }
-
-    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.conn.lock();
-        if let Err(error) = state.connection.finish(self.id) {
-            return Poll::Ready(Err(error.into()));
-        }
-        if state.connection.is_finished(self.id) {
-            return Poll::Ready(Ok(()));
-        }
-        state.wait_writable(self.id, cx.waker());
-        drop(state);
-        self.conn.wake();
-        Poll::Pending
-    }
-
-    /// Says that no more follows, without waiting for the peer.
-    fn finish(&self) {
-        // A stream that is over already needs no end.
-        let _ = self.conn.lock().connection.finish(self.id);
-        self.conn.wake();
+impl AsRef<Self> for QSocketStream {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let mut state = self.conn.lock();
-        state.forget(self.id);
-        state.connection.release(self.id);
-        drop(state);
-        self.conn.wake();
-    }
-}
-
-impl AsyncRead for QSocketStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for QSocketStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner.poll_write(cx, std::iter::once(buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.inner.poll_write(cx, bufs.iter().map(|b| &**b))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Does nothing: bytes leave as soon as they are written. [`shutdown`](tokio::io::AsyncWriteExt::shutdown)
-    /// tells when they arrived.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ends the stream in this direction; ready when the peer has every byte and the end.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
-    }
-}
+common_methods!(QSocketStream);
+read_methods!(QSocketStream);
+async_read!(QSocketStream);
+write_methods!(QSocketStream);
+async_write!(QSocketStream);

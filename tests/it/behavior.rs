@@ -4,10 +4,15 @@
 //! second stream of the same network ([`Clock`]).
 
 pub(crate) mod cancel;
+pub(crate) mod codec;
 pub(crate) mod drop;
 pub(crate) mod half_close;
+pub(crate) mod halves;
 pub(crate) mod large;
+pub(crate) mod options;
+pub(crate) mod peek;
 pub(crate) mod read;
+pub(crate) mod ready;
 pub(crate) mod split;
 pub(crate) mod tiny;
 pub(crate) mod vectored;
@@ -172,6 +177,44 @@ macro_rules! behavior_suite {
                     one_write_one_read,
                     fifty_streams_at_once,
                     proxy_by_copy_bidirectional,
+                }
+                ready {
+                    try_read_takes_what_is_there,
+                    readable_tells_the_end,
+                    everyone_who_waits_is_woken,
+                    try_write_fills_the_buffer_and_writable_waits,
+                    an_empty_write_does_not_make_a_waiter_forgotten,
+                    ready_tells_both_directions,
+                    polling_is_woken,
+                    vectored_reads_and_writes,
+                    try_read_buf_appends,
+                    dropped_waits_take_nothing,
+                }
+                peek {
+                    leaves_the_bytes,
+                    waits_for_bytes_and_tells_the_end,
+                    dropped_peek_takes_nothing,
+                    polls,
+                }
+                halves {
+                    borrowed_halves_have_every_method,
+                    owned_halves_have_every_method,
+                    borrowed_halves_leave_the_stream_whole,
+                    reunited_halves_are_the_stream,
+                    halves_of_two_streams_do_not_reunite,
+                    a_forgotten_write_half_ends_nothing,
+                }
+                options {
+                    nodelay_is_remembered,
+                    small_writes_arrive_without_nodelay,
+                    zero_linger_aborts,
+                    hints_are_taken,
+                    take_error_tells_a_reset_once,
+                }
+                codec {
+                    lines,
+                    long_frames_in_both_directions,
+                    buffered_stream,
                 }
                 tiny {
                     one_byte_ping_pong,

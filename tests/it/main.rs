@@ -5,8 +5,11 @@
 
 mod behavior;
 mod data;
+mod duplex;
+mod listener;
 mod network;
 mod networks;
+mod options;
 mod transfer;
 mod transport;
 

@@ -1,14 +1,13 @@
 //! 25 relays, a server and a client on loopback: everything real but the distance.
 
-use crate::transport::{Differences, Duplex, Ending, Transport};
+use crate::transport::{Differences, Ending, Transport};
 use qsocket::config::{Config, Listen, Raida, RelayAddresses, Tuning};
 use qsocket::keys::SharedKey;
 use qsocket::provision::Provision;
 use qsocket::resolve::Target;
-use qsocket::{Endpoint, OwnedReadHalf, OwnedWriteHalf, QSocketListener, QSocketStream};
+use qsocket::{Endpoint, QSocketListener, QSocketStream};
 use raida_relay::LocalRaida;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -100,23 +99,5 @@ impl Transport for QSocket {
         let _turn = self.turn.lock().await;
         let (client, accepted) = tokio::join!(self.network.connect(), self.network.listener.accept());
         Ok((client?, accepted?.0))
-    }
-}
-
-impl Duplex for QSocketStream {
-    type Addr = SocketAddr;
-    type ReadHalf = OwnedReadHalf;
-    type WriteHalf = OwnedWriteHalf;
-
-    fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        self.into_split()
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.peer_addr()
     }
 }

@@ -1,13 +1,12 @@
 //! The transports that the behaviour suite runs over, and the ways in which they differ on purpose.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
+
+pub(crate) use crate::duplex::Duplex;
 
 /// A running network that makes connected streams. Dropping it may end them.
 ///
@@ -25,25 +24,6 @@ pub(crate) trait Transport: Sized + Send + Sync + 'static {
     /// Connects and accepts one stream, returned as `(client, server)`. Calls may overlap; the two ends of
     /// one result always belong together.
     fn pair(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Stream)>> + Send;
-}
-
-/// What tokio's `TcpStream` offers beyond reading and writing.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
-    /// Names an end of a stream.
-    type Addr: PartialEq + Debug;
-    /// The owned half that reads.
-    type ReadHalf: AsyncRead + Send + Sync + Unpin + 'static;
-    /// The owned half that writes.
-    type WriteHalf: AsyncWrite + Send + Sync + Unpin + 'static;
-
-    /// Splits the stream into halves that can move to different tasks.
-    fn into_split(self) -> (Self::ReadHalf, Self::WriteHalf);
-
-    /// The address of this end.
-    fn local_addr(&self) -> io::Result<Self::Addr>;
-
-    /// The address of the other end.
-    fn peer_addr(&self) -> io::Result<Self::Addr>;
 }
 
 /// Every point at which a transport may deviate from TCP. What is not listed here must be the same.
@@ -129,22 +109,4 @@ fn tuned_socket() -> io::Result<TcpSocket> {
     socket.set_send_buffer_size(TCP_BUFFER)?;
     socket.set_recv_buffer_size(TCP_BUFFER)?;
     Ok(socket)
-}
-
-impl Duplex for TcpStream {
-    type Addr = SocketAddr;
-    type ReadHalf = OwnedReadHalf;
-    type WriteHalf = OwnedWriteHalf;
-
-    fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        self.into_split()
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.peer_addr()
-    }
 }

@@ -49,6 +49,7 @@ impl Connection {
         if self.is_open() {
             self.send_due(now, hops, &mut done);
             self.send_new(now, hops, &mut done);
+            self.settle_hold(now);
         }
         if matches!(self.state, State::Closing) && self.speaker.is_idle() {
             self.state = State::Closed;
@@ -298,9 +299,15 @@ impl Connection {
         }
     }
 
+    /// Settles when to look again at small blocks that are held.
+    fn settle_hold(&mut self, now: Instant) {
+        let room = self.flow.max_send.saturating_sub(self.flow.sent);
+        let streams = self.sending.iter().filter_map(|id| self.streams.get(id));
+        self.held_until = streams.filter_map(|s| s.send.next_release(now, room)).min();
+    }
+
     /// Freezes and sends new blocks, a block a stream in turn, while paths take them.
     fn send_new<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
-        let hold = !self.config.nodelay;
         for _ in 0..BLOCKS_PER_CALL {
             let Some(keys) = &mut self.send_keys else { return };
             let policy = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy);
@@ -315,7 +322,7 @@ impl Connection {
             let next = after
                 .chain(wrapped)
                 .copied()
-                .find(|id| self.streams.get(id).is_some_and(|s| s.send.can_freeze(room, hold)));
+                .find(|id| self.streams.get(id).is_some_and(|s| s.send.can_freeze(now, room)));
             let Some(id) = next else { return };
             if !ready(&self.paths, hops) {
                 done.blocked = true;
@@ -324,7 +331,7 @@ impl Connection {
             let Some(stream) = self.streams.get_mut(&id) else { return };
             let before = stream.send.offset();
             self.sending_cursor = id;
-            let Some(block) = stream.send.freeze(room, keys.phase(), policy.set, hold) else { return };
+            let Some(block) = stream.send.freeze(now, room, keys.phase(), policy.set) else { return };
             self.stats.blocks_sent += 1;
             let mut writer = Writer {
                 now,

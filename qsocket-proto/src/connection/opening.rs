@@ -257,6 +257,7 @@ impl Connection {
             streams: BTreeMap::new(),
             sending: BTreeSet::new(),
             sending_cursor: StreamId(0),
+            held_until: None,
             next_local,
             next_peer,
             accept_queue: VecDeque::new(),

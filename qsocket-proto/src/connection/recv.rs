@@ -275,15 +275,13 @@ impl RecvStream {
         Ok(())
     }
 
-    /// Copies waiting bytes.
-    pub(crate) fn read(&mut self, buf: &mut [u8]) -> ReadOutcome {
+    /// Hands over waiting bytes, at most `limit`.
+    pub(crate) fn read(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> ReadOutcome {
         let mut taken = 0;
         while let Some(front) = self.queue.front_mut() {
             let waiting = front.bytes.get(front.data.clone()).unwrap_or_default();
-            let n = waiting.len().min(buf.len() - taken);
-            if let (Some(to), Some(from)) = (buf.get_mut(taken..taken + n), waiting.get(..n)) {
-                to.copy_from_slice(from);
-            }
+            let n = waiting.len().min(limit - taken);
+            take(waiting.get(..n).unwrap_or_default());
             taken += n;
             front.data.start += n;
             if !front.data.is_empty() {
@@ -293,7 +291,26 @@ impl RecvStream {
             self.queue.pop_front();
         }
         self.read += taken as u64;
-        if taken > 0 || buf.is_empty() {
+        self.outcome(taken, limit)
+    }
+
+    /// Shows waiting bytes, at most `limit`, and keeps them.
+    pub(crate) fn peek(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> ReadOutcome {
+        let mut shown = 0;
+        for whole in &self.queue {
+            let waiting = whole.bytes.get(whole.data.clone()).unwrap_or_default();
+            let n = waiting.len().min(limit - shown);
+            take(waiting.get(..n).unwrap_or_default());
+            shown += n;
+            if shown == limit {
+                break;
+            }
+        }
+        self.outcome(shown, limit)
+    }
+
+    fn outcome(&mut self, taken: usize, limit: usize) -> ReadOutcome {
+        if taken > 0 || limit == 0 {
             return ReadOutcome::Bytes(taken);
         }
         if let Some(code) = self.reset {
@@ -364,6 +381,15 @@ impl RecvStream {
     /// Whether the first block is here, so that the stream can be offered to the application.
     pub(crate) fn is_named(&self) -> bool {
         self.next > 0
+    }
+
+    /// Whether bytes wait for the reader.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(crate) fn reset_code(&self) -> Option<u32> {
+        self.reset
     }
 
     /// Whether nothing more can arrive or be read.

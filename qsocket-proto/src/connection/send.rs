@@ -6,6 +6,7 @@ use crate::stripe::{BlockHeader, BlockKind};
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::MAX_HOLD;
 use super::recv::BLOCK_WINDOW;
 
 /// Where a stripe went last.
@@ -116,10 +117,14 @@ pub(crate) struct SendStream {
     reset: Option<u32>,
     /// The writer found no room and is to be told when there is some.
     pub(crate) writer_waits: bool,
+    /// Small writes leave at once.
+    nodelay: bool,
+    /// When the last block was frozen.
+    frozen_at: Option<Instant>,
 }
 
 impl SendStream {
-    pub(crate) fn new(resource: Vec<u8>, max: u64) -> Self {
+    pub(crate) fn new(resource: Vec<u8>, max: u64, nodelay: bool) -> Self {
         Self {
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -132,6 +137,8 @@ impl SendStream {
             fin: Fin::Open,
             reset: None,
             writer_waits: false,
+            nodelay,
+            frozen_at: None,
         }
     }
 
@@ -213,14 +220,15 @@ impl SendStream {
     /// [`can_freeze`](Self::can_freeze).
     pub(crate) fn freeze(
         &mut self,
+        now: Instant,
         connection_room: u64,
         phase: u32,
         set: ParitySet,
-        hold: bool,
     ) -> Option<&mut SentBlock> {
-        if !self.can_freeze(connection_room, hold) {
+        if !self.can_freeze(now, connection_room) {
             return None;
         }
+        self.frozen_at = Some(now);
         let allowed = self.max.saturating_sub(self.offset).min(connection_room);
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         let mut bytes = self.pending.pop_front().unwrap_or_else(|| self.fresh());
@@ -325,12 +333,40 @@ impl SendStream {
     }
 
     /// Whether [`freeze`](Self::freeze) makes a block now: there is something to say, nothing older is owed, and
-    /// the windows are open. With `hold`, a small block waits while an earlier one is unacknowledged.
-    pub(crate) fn can_freeze(&self, connection_room: u64, hold: bool) -> bool {
+    /// the windows are open. A small block may be held.
+    pub(crate) fn can_freeze(&self, now: Instant, connection_room: u64) -> bool {
+        self.is_due(connection_room) && self.held_until().is_none_or(|until| until <= now)
+    }
+
+    /// When the small block leaves that is held and that nothing else hinders; `None` if there is none.
+    pub(crate) fn next_release(&self, now: Instant, connection_room: u64) -> Option<Instant> {
+        self.held_until().filter(|until| *until > now && self.is_due(connection_room))
+    }
+
+    fn is_due(&self, connection_room: u64) -> bool {
         let numbers = self.blocks.front().is_none_or(|b| self.next_block < b.number + BLOCK_WINDOW);
         let bytes = self.max > self.offset && connection_room > 0;
-        let held = hold && !self.blocks.is_empty() && self.pending.len() == 1;
-        self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes && !held)
+        self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes)
+    }
+
+    /// With `nodelay` off, a block that is neither full nor the last one waits while an earlier one is
+    /// unacknowledged, and not for long.
+    fn held_until(&self) -> Option<Instant> {
+        let small = self.fin == Fin::Open
+            && self.pending.len() == 1
+            && self.pending.front().is_some_and(|b| b.len() < MAX_BLOCK_BYTES);
+        if self.nodelay || !small || self.blocks.is_empty() {
+            return None;
+        }
+        self.frozen_at.map(|at| at + MAX_HOLD)
+    }
+
+    pub(crate) fn nodelay(&self) -> bool {
+        self.nodelay
+    }
+
+    pub(crate) fn set_nodelay(&mut self, nodelay: bool) {
+        self.nodelay = nodelay;
     }
 
     /// Gives the stream up. Returns what the RESET says: the bytes that count against the windows.

@@ -2,6 +2,7 @@
 //! tests, and the simulation in `tests/` has everything together.
 
 mod pair;
+mod readiness;
 
 use super::*;
 use crate::crypto::schedule::EncryptionKey;

@@ -1,25 +1,30 @@
-//! The two halves of a stream.
+//! The halves of a stream: borrowed ones for one task, owned ones for two.
 
-use super::{Inner, Peer, QSocketStream};
+use super::io::{async_read, async_write, common_methods, peek_methods, read_methods, write_methods};
+use super::{Inner, QSocketStream};
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The reading half of a [`QSocketStream`].
+/// The borrowed reading half of a [`QSocketStream`], from [`QSocketStream::split`].
+pub struct ReadHalf<'a>(&'a QSocketStream);
+
+/// The borrowed writing half of a [`QSocketStream`], from [`QSocketStream::split`]. Dropping it ends nothing: the
+/// stream stays.
+pub struct WriteHalf<'a>(&'a QSocketStream);
+
+/// The reading half of a [`QSocketStream`], from [`QSocketStream::into_split`].
 pub struct OwnedReadHalf {
-    inner: Arc<Inner>,
+    /// Shares the stream with the other half.
+    stream: QSocketStream,
 }
 
-/// The writing half of a [`QSocketStream`]. Dropping it ends the direction cleanly, as with a TCP stream: the peer
-/// reads the end after the last byte.
+/// The writing half of a [`QSocketStream`], from [`QSocketStream::into_split`]. Dropping it ends the direction
+/// cleanly, as with a TCP stream: the peer reads the end after the last byte.
 pub struct OwnedWriteHalf {
-    inner: Arc<Inner>,
-    /// Not after [`OwnedWriteHalf::reunite`].
+    /// Shares the stream with the other half.
+    stream: QSocketStream,
+    /// Not after [`OwnedWriteHalf::reunite`] and [`OwnedWriteHalf::forget`].
     finish_on_drop: bool,
 }
 
@@ -28,8 +33,13 @@ pub struct OwnedWriteHalf {
 #[error("the two halves belong to different streams")]
 pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
 
-pub(super) fn split(inner: Arc<Inner>) -> (OwnedReadHalf, OwnedWriteHalf) {
-    (OwnedReadHalf { inner: inner.clone() }, OwnedWriteHalf { inner, finish_on_drop: true })
+pub(super) fn split(stream: &QSocketStream) -> (ReadHalf<'_>, WriteHalf<'_>) {
+    (ReadHalf(stream), WriteHalf(stream))
+}
+
+pub(super) fn into_split(stream: QSocketStream) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let other = QSocketStream { inner: stream.inner.clone() };
+    (OwnedReadHalf { stream: other }, OwnedWriteHalf { stream, finish_on_drop: true })
 }
 
 impl OwnedReadHalf {
@@ -38,32 +48,11 @@ impl OwnedReadHalf {
     /// # Errors
     /// [`ReuniteError`] gives them back if they are not of one stream.
     pub fn reunite(self, mut other: OwnedWriteHalf) -> Result<QSocketStream, ReuniteError> {
-        if !Arc::ptr_eq(&self.inner, &other.inner) {
+        if !Arc::ptr_eq(&self.stream.inner, &other.stream.inner) {
             return Err(ReuniteError(self, other));
         }
         other.finish_on_drop = false;
-        Ok(QSocketStream { inner: self.inner })
-    }
-
-    /// The address of the other side; see [`QSocketStream::peer_addr`].
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.remote)
-    }
-
-    /// The address of this side; see [`QSocketStream::local_addr`].
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.local)
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        self.inner.peer
+        Ok(self.stream)
     }
 }
 
@@ -76,76 +65,56 @@ impl OwnedWriteHalf {
         other.reunite(self)
     }
 
-    /// The address of the other side; see [`QSocketStream::peer_addr`].
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.remote)
-    }
-
-    /// The address of this side; see [`QSocketStream::local_addr`].
-    ///
-    /// # Errors
-    /// None; the result has tokio's form.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.inner.local)
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        self.inner.peer
+    /// Drops the half without ending the direction. It can end no more then: once the reading half is dropped too,
+    /// the stream is aborted and the peer reads an error.
+    pub fn forget(mut self) {
+        self.finish_on_drop = false;
     }
 }
 
 impl Drop for OwnedWriteHalf {
     fn drop(&mut self) {
         if self.finish_on_drop {
-            self.inner.finish();
+            self.inner().finish();
         }
     }
 }
 
-impl fmt::Debug for OwnedReadHalf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.describe("OwnedReadHalf", f)
-    }
+/// Leads a half to its stream.
+macro_rules! half {
+    ($name:literal, $type:ty, $self:ident => $stream:expr) => {
+        impl $type {
+            fn stream(&$self) -> &QSocketStream {
+                $stream
+            }
+
+            fn inner(&self) -> &Inner {
+                &self.stream().inner
+            }
+        }
+
+        impl AsRef<QSocketStream> for $type {
+            fn as_ref(&self) -> &QSocketStream {
+                self.stream()
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.inner().describe($name, f)
+            }
+        }
+    };
 }
 
-impl fmt::Debug for OwnedWriteHalf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.describe("OwnedWriteHalf", f)
-    }
-}
+half!("ReadHalf", ReadHalf<'_>, self => self.0);
+half!("WriteHalf", WriteHalf<'_>, self => self.0);
+half!("OwnedReadHalf", OwnedReadHalf, self => &self.stream);
+half!("OwnedWriteHalf", OwnedWriteHalf, self => &self.stream);
 
-impl AsyncRead for OwnedReadHalf {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for OwnedWriteHalf {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner.poll_write(cx, std::iter::once(buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.inner.poll_write(cx, bufs.iter().map(|b| &**b))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_shutdown(cx)
-    }
-}
+common_methods!(ReadHalf<'_>, WriteHalf<'_>, OwnedReadHalf, OwnedWriteHalf);
+read_methods!(ReadHalf<'_>, OwnedReadHalf);
+peek_methods!(ReadHalf<'_>, OwnedReadHalf);
+async_read!(ReadHalf<'_>, OwnedReadHalf);
+write_methods!(WriteHalf<'_>, OwnedWriteHalf);
+async_write!(WriteHalf<'_>, OwnedWriteHalf);

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::poll_once;
 use crate::data::Pattern;
-use crate::transport::{Duplex, Transport};
+use crate::duplex::End;
+use crate::transport::Transport;
 
 pub(crate) async fn returns_what_is_there<T: Transport>(net: T) -> io::Result<()> {
     let (mut client, mut server) = net.pair().await?;

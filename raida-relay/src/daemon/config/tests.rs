@@ -108,7 +108,11 @@ fn every_error_names_its_line_and_what_to_write() {
         ("stalled_seconds = 44", "stalled_seconds = 0", "relay.toml:15: limits.stalled_seconds = 0 is out"),
         ("drain_seconds = 0", "drain_seconds = 301", "relay.toml:16: limits.drain_seconds = 301 is out"),
         ("drain_seconds = 0", "drain_second = 0", "relay.toml:16: unknown field `drain_second`"),
-        ("info,raida_relay=debug", "", "relay.toml:18: log.level: \"\" is not a log level: write error, warn"),
+        (
+            "info,raida_relay=debug",
+            "",
+            "relay.toml:18: log.level: \"\" is not a log level: write error, warn",
+        ),
         ("info,raida_relay=debug", "a=b=c", "relay.toml:18: log.level: \"a=b=c\" is not a log filter: write"),
         ("\"json\"", "\"xml\"", "relay.toml:19: unknown variant `xml`, expected `text` or `json`"),
         ("[log]", "[logs]", "relay.toml:17: unknown field `logs`"),

@@ -1,0 +1,91 @@
+//! Listeners: the same as tokio's, and a stream of what comes in.
+
+use crate::network::Network;
+use futures_util::StreamExt;
+use futures_util::stream::FusedStream;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::pin;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Both kinds of listener, used by the same words.
+macro_rules! polls_and_accepts {
+    ($listener:expr, $connect:expr) => {{
+        let listener = $listener;
+        assert_ne!(listener.local_addr()?.port(), 0);
+        // One who polls and two who wait, none of whom may miss what is for it.
+        let polled = poll_fn(|cx| listener.poll_accept(cx));
+        let (one, two, three, clients) = tokio::join!(polled, listener.accept(), listener.accept(), async {
+            let mut clients = Vec::new();
+            for number in 1..=3 {
+                let mut client = $connect.await?;
+                client.write_u8(number).await?;
+                clients.push(client);
+            }
+            io::Result::Ok(clients)
+        });
+        // Kept: a dropped stream takes its bytes with it.
+        let _clients = clients?;
+        let mut sum = 0;
+        for (mut stream, address) in [one?, two?, three?] {
+            assert_eq!(stream.peer_addr()?, address);
+            sum += stream.read_u8().await?;
+        }
+        assert_eq!(sum, 6);
+        io::Result::Ok(())
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_polls_and_accepts() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    polls_and_accepts!(&listener, TcpStream::connect(listener.local_addr()?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qsocket_polls_and_accepts() -> io::Result<()> {
+    let network = Network::start().await?;
+    polls_and_accepts!(&network.listener, network.connect())
+}
+
+#[tokio::test]
+async fn a_dropped_accept_takes_nothing() -> io::Result<()> {
+    let network = Network::start().await?;
+    let mut accept = pin!(network.listener.accept());
+    assert!(futures_util::poll!(accept.as_mut()).is_pending());
+    let mut client = network.connect().await?;
+    client.write_u8(1).await?;
+    let (mut other, _) = network.listener.accept().await?;
+    assert_eq!(other.read_u8().await?, 1);
+    assert!(futures_util::poll!(accept.as_mut()).is_pending(), "another took it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn incoming_gives_streams_and_ends_after_close() -> io::Result<()> {
+    let network = Network::start().await?;
+    {
+        let mut incoming = network.listener.incoming();
+        for number in 0..3 {
+            let mut client = network.connect().await?;
+            client.write_u8(number).await?;
+            let mut server = incoming.next().await.ok_or(ErrorKind::UnexpectedEof)??;
+            assert_eq!(server.read_u8().await?, number);
+        }
+        assert!(!incoming.is_terminated());
+    }
+    let (endpoint, client) = (network.listener.endpoint().clone(), network.client);
+    let waiting = client.connect_to(network.target, "waits in the queue").await?;
+    let mut incoming = network.listener.into_incoming();
+    let waits = incoming.next().await.ok_or(ErrorKind::UnexpectedEof)??;
+    assert_eq!(waits.resource(), "waits in the queue");
+    let (end, ()) = tokio::join!(incoming.next(), endpoint.close());
+    assert!(end.is_none(), "{end:?}");
+    assert!(incoming.is_terminated());
+    assert!(incoming.next().await.is_none(), "fused");
+    let listener = incoming.into_inner();
+    assert_eq!(listener.accept().await.err().map(|e| e.kind()), Some(ErrorKind::NotConnected));
+    drop(waiting);
+    Ok(())
+}
