@@ -3,8 +3,9 @@
 //! The code that an example's `main` calls lives here, so that it can be read and tested apart from its
 //! command line. [`dns`] is the first of them: a DNS server, a small `dig` and a local stub resolver, all over
 //! an ordinary byte stream. [`demo`] runs them across 25 relays and stops relays meanwhile; [`local`] sets up the
-//! 25 relays.
+//! 25 relays. [`proxy`] lets programs that know SOCKS or Unix sockets, and nothing of QSocket, use it.
 
 pub mod demo;
 pub mod dns;
 pub mod local;
+pub mod proxy;

@@ -11,14 +11,17 @@ use std::path::{Path, PathBuf};
 
 use qsocket::config::{Config, Raida as Relays, RelayAddresses};
 use qsocket::provision::Provision;
-use qsocket::resolve::Target;
+use qsocket::resolve::{ConfigNames, Target};
 use qsocket::{Endpoint, QSocketListener};
 use raida_relay::{LocalRaida, LocalServer};
 
 /// The network that the RAIDA here has.
 pub const NETWORK: u16 = 1;
 
-/// 25 relays, a listener and a client that knows it, in one process.
+/// What the client of a [`Network`] calls its listener, at every port.
+pub const NAME: &str = "server.example";
+
+/// 25 relays, a listener and a client that knows it as [`NAME`], in one process.
 #[derive(Debug)]
 pub struct Network {
     /// The relays, which can be stopped and started one by one.
@@ -50,8 +53,11 @@ impl Network {
         let listener = QSocketListener::bind_with(config(server)?, (Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         raida.register((principal, address, *listener.ports())).map_err(io::Error::other)?;
-        let client = Endpoint::client(config(client)?)?;
-        Ok(Self { raida, listener, client, target: Target { server: principal, address } })
+        let target = Target { server: principal, address };
+        let mut names = ConfigNames::new();
+        names.insert(NAME, target)?;
+        let client = Endpoint::client(config(client)?.with_names(names))?;
+        Ok(Self { raida, listener, client, target })
     }
 }
 

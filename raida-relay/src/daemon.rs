@@ -19,6 +19,7 @@ mod store;
 use clap::Parser;
 use cli::{Cli, Command};
 use rustix::fs::Mode;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// Reads the command line and does what it says.
@@ -43,5 +44,14 @@ pub(crate) fn main() -> ExitCode {
             eprintln!("raida-relay: {e:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints on standard output. Who stops reading, as `head` does, has read enough: that is no failure.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
+        _ => Ok(()),
     }
 }

@@ -41,6 +41,22 @@ fn fails(args: &[&str]) -> String {
     text(&out.stdout) + &text(&out.stderr)
 }
 
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    for args in [["check", "no-such-file"].as_slice(), &["init", "DIR"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("raida");
+        let args = args.iter().map(|arg| if *arg == "DIR" { dir.as_os_str() } else { arg.as_ref() });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raida-relay"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let out = command.args(args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let out = out.wait_with_output().unwrap();
+        assert!(out.status.code().is_some_and(|code| code < 2), "{:?}: {}", out.status, text(&out.stderr));
+        assert!(!text(&out.stderr).contains("panicked"), "{}", text(&out.stderr));
+    }
+}
+
 struct Daemon {
     child: Child,
     lines: Receiver<String>,

@@ -3,6 +3,7 @@
 use super::cli::CheckArgs;
 use super::config::Config;
 use super::run::{cluster_files, one_cluster};
+use super::say;
 use super::store::{Access, Store};
 use anyhow::Context;
 use qsocket_proto::ids::Role;
@@ -28,16 +29,16 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 Err(e) => Err(e.into()),
             };
             match checked {
-                Ok(found) => println!("{found}"),
+                Ok(found) => say(&format!("{found}\n"))?,
                 Err(e) => {
                     problems += 1;
-                    println!("{e:#}");
+                    say(&format!("{e:#}\n"))?;
                 }
             }
         }
         if is_dir && let Err(e) = one_cluster(&args.path, &configs) {
             problems += 1;
-            println!("{e:#}");
+            say(&format!("{e:#}\n"))?;
         }
         anyhow::Ok(problems)
     })?;

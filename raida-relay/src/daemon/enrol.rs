@@ -139,7 +139,7 @@ fn request(args: &RequestArgs) -> anyhow::Result<()> {
     };
     write_requests(dir, args.principal, role, &relays)?;
     let out = next_steps(dir, &relays, None);
-    print(&out);
+    super::say(&out)?;
     Ok(())
 }
 
@@ -189,11 +189,6 @@ pub(super) fn next_steps(dir: &Path, relays: &[PathId], address: Option<&str>) -
         );
     }
     out + &format!("When all answers are there:\n  raida-relay enroll finish {dir}\n")
-}
-
-fn print(text: &str) {
-    // A reader that has gone, such as `head`, is no failure.
-    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 fn key_name(role: Role) -> String {
@@ -339,12 +334,12 @@ fn finish(dir: &Path) -> anyhow::Result<()> {
             })?;
         }
     }
-    print(&format!(
+    super::say(&format!(
         "{}: RAIDA key of {} {principal}, 256 bit. Requests and answers are overwritten and removed; copies that the \
          file system, its snapshots or backups keep are not\n",
         path.display(),
         principal::name(role)
-    ));
+    ))?;
     Ok(())
 }
 

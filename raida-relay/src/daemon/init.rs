@@ -72,8 +72,7 @@ pub(crate) fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(write(&plan, &temp.0))?;
     temp.place(&args.dir)?;
-    // A reader that has gone, such as `head`, is no failure.
-    let _ = io::stdout().write_all(plan.report(&args.dir).as_bytes());
+    super::say(&plan.report(&args.dir))?;
     Ok(ExitCode::SUCCESS)
 }
 

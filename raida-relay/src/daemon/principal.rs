@@ -9,7 +9,6 @@ use qsocket_proto::ids::{PathId, Role};
 use qsocket_proto::relay::{Quota, Registration, is_public_unicast};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -20,8 +19,7 @@ use std::time::SystemTime;
 pub(crate) fn principal(args: &PrincipalArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(run(args))?;
-    // A reader that has gone, such as `head`, is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    super::say(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

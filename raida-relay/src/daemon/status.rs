@@ -6,13 +6,12 @@ mod show;
 pub(crate) use ask::ask;
 
 use super::config::Config;
-use super::run;
+use super::{run, say};
 use anyhow::bail;
 use clap::Args;
 use raida_relay::Stats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -75,7 +74,7 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(ask(args.whom.address()?))?;
     let text = if args.json { serde_json::to_string_pretty(&status)? + "\n" } else { show::table(&status) };
-    std::io::stdout().write_all(text.as_bytes())?;
+    say(&text)?;
     Ok(())
 }
 

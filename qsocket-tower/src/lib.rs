@@ -1,0 +1,36 @@
+//! QSocket under axum, hyper and tonic: servers and clients of HTTP whose bytes travel over 25 relays.
+//!
+//! No feature is on by default.
+//!
+//! | feature | of what | type | goes into |
+//! |---|---|---|---|
+//! | `axum-08` | axum 0.8 | `axum::AxumListener` | `axum::serve` |
+//! | | | `axum::Peer` | the arguments of a handler: who asks |
+//! | `hyper-client` | hyper-util 0.1 | `hyper::Connector` | `Client::builder(..).build(..)` |
+//! | | hyper-rustls 0.27 | `hyper::Connector` | `HttpsConnectorBuilder::wrap_connector` |
+//! | | tonic 0.14, client | `hyper::Connector` | `Endpoint::connect_with_connector` |
+//! | `tonic-014` | tonic 0.14, server | `tonic::Incoming` | `Server::serve_with_incoming` |
+//!
+//! [`PeerInfo`] tells who is at the other end: in axum by the extractor, in tonic in the extensions of a request, in
+//! hyper in those of a response. [`Stream`] carries it beside the bytes.
+//!
+//! # Security
+//! - **Clients are known** before `accept` gives a stream: by 16 relays, and by the lists of the listener. No
+//!   handshake runs in the loop of a server, so a slow client holds up no other.
+//! - **Decide by `PeerInfo::principal`**, not by a header, the resource or the address, which a client can choose.
+//! - **A connector refuses names that the configuration does not know.** A fallback is something that one asks for,
+//!   with the hosts that it is for, and never follows from a failure of QSocket.
+//! - **Relays and the network cannot make an end**: a stream that they cut is an error at hyper's client, also where
+//!   HTTP/1.1 has no length for a body. A server on axum ends what it drops, as over TCP, unless it panics.
+
+#[cfg(feature = "axum-08")]
+pub mod axum;
+#[cfg(feature = "hyper-client")]
+pub mod hyper;
+mod peer;
+mod stream;
+#[cfg(feature = "tonic-014")]
+pub mod tonic;
+
+pub use peer::PeerInfo;
+pub use stream::Stream;

@@ -1,0 +1,59 @@
+//! Who is at the other end, in the form that requests carry.
+
+use qsocket::{PathStatus, Principal, QSocketStream};
+use std::net::SocketAddr;
+
+/// Who is at the other end of a stream, as it stood when the stream came.
+///
+/// # Security
+/// [`principal`](Self::principal), [`ml_kem`](Self::ml_kem) and [`encryption_key`](Self::encryption_key) were
+/// verified before a byte of the stream was read; decide access by the principal. [`resource`](Self::resource) and
+/// [`address`](Self::address) are what the client said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The principal: at a server a client that 16 relays vouch for, at a client the server.
+    pub principal: Principal,
+    /// At a server the name that the client says it connected to; empty at a client.
+    pub resource: String,
+    /// At a server the address that the client stated; at a client the address that the server registered.
+    pub address: SocketAddr,
+    /// An ML-KEM-768 secret is mixed into the keys.
+    pub ml_kem: bool,
+    /// An Encryption key of both principals is mixed into the keys.
+    pub encryption_key: bool,
+    /// How many of the [`PATHS`](Self::PATHS) paths of the connection were live. Few at the first stream of a
+    /// connection, whose paths are just joining; `Stream::get_ref().stats()` has how they stand now.
+    pub paths_live: usize,
+}
+
+impl PeerInfo {
+    /// How many paths a connection has at most.
+    pub const PATHS: usize = 25;
+
+    /// A peer with neither key nor path, for tests of what decides by a `PeerInfo`; the fields can be set.
+    pub fn new(principal: Principal, resource: impl Into<String>, address: SocketAddr) -> Self {
+        let resource = resource.into();
+        Self { principal, resource, address, ml_kem: false, encryption_key: false, paths_live: 0 }
+    }
+
+    /// The number of the network that the principal belongs to.
+    pub fn network(&self) -> u16 {
+        self.principal.network
+    }
+
+    /// Reads it off a stream.
+    ///
+    /// # Errors
+    /// Those of [`QSocketStream::peer_addr`].
+    pub fn of(stream: &QSocketStream) -> std::io::Result<Self> {
+        let (peer, stats) = (stream.peer(), stream.stats());
+        let live = stats.paths.iter().filter(|path| path.status == PathStatus::Live).count();
+        Ok(Self {
+            ml_kem: peer.ml_kem,
+            encryption_key: peer.encryption_key,
+            paths_live: live,
+            ..Self::new(peer.principal, stream.resource(), stream.peer_addr()?)
+        })
+    }
+}

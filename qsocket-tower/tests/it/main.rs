@@ -1,0 +1,9 @@
+//! The adapters over 25 relays on loopback.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod axum;
+mod hyper;
+mod network;
+mod postgres;
+mod tonic;
