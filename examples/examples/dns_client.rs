@@ -8,7 +8,7 @@ use qsocket::QSocketStream;
 use qsocket_examples::dns::client::{USAGE, run};
 
 /// The server that is asked unless one is given.
-const SERVER: &str = "dns.example:5300";
+const SERVER: &str = "server-2.example:7100";
 
 #[tokio::main]
 async fn main() -> ExitCode {

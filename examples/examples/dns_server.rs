@@ -21,8 +21,9 @@ struct Arguments {
     /// Ask this ordinary DNS server instead, over UDP and TCP.
     #[arg(long, value_name = "ADDRESS:PORT")]
     upstream: Option<SocketAddr>,
-    /// Where to listen: this port and the 24 that follow, one for each relay.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5300")]
+    /// Where to listen: this port and the 24 that follow, one for each relay. `raida-relay init --servers 2` puts its
+    /// second server here.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7100")]
     listen: SocketAddr,
 }
 

@@ -14,7 +14,7 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
     listen: SocketAddr,
     /// The DNS server, by a name that the configuration knows.
-    #[arg(long, value_name = "NAME:PORT", default_value = "dns.example:5300")]
+    #[arg(long, value_name = "NAME:PORT", default_value = "server-2.example:7100")]
     server: String,
 }
 

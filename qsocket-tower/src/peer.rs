@@ -1,5 +1,6 @@
 //! Who is at the other end, in the form that requests carry.
 
+use qsocket::keys::KeyId;
 use qsocket::{PathStatus, Principal, QSocketStream};
 use std::net::SocketAddr;
 
@@ -20,8 +21,8 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// An ML-KEM-768 secret is mixed into the keys.
     pub ml_kem: bool,
-    /// An Encryption key of both principals is mixed into the keys.
-    pub encryption_key: bool,
+    /// The id of the Encryption key of both principals that is mixed into the keys, if there is one.
+    pub encryption_key: Option<KeyId>,
     /// How many of the [`PATHS`](Self::PATHS) paths of the connection were live. Few at the first stream of a
     /// connection, whose paths are just joining; `Stream::get_ref().stats()` has how they stand now.
     pub paths_live: usize,
@@ -34,7 +35,7 @@ impl PeerInfo {
     /// A peer with neither key nor path, for tests of what decides by a `PeerInfo`; the fields can be set.
     pub fn new(principal: Principal, resource: impl Into<String>, address: SocketAddr) -> Self {
         let resource = resource.into();
-        Self { principal, resource, address, ml_kem: false, encryption_key: false, paths_live: 0 }
+        Self { principal, resource, address, ml_kem: false, encryption_key: None, paths_live: 0 }
     }
 
     /// The number of the network that the principal belongs to.

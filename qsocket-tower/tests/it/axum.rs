@@ -96,7 +96,7 @@ async fn get_peer_and_echo(http2: bool) {
         format!("principal: {principal}"),
         format!("resource: \"{NAME}:80\""),
         "ml_kem: true".into(),
-        "encryption_key: false".into(),
+        "encryption_key: None".into(),
     ] {
         assert!(text.contains(&part), "{part} is not in {text}");
     }
