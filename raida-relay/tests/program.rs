@@ -350,3 +350,62 @@ fn a_cluster_runs_all_25_in_one_process() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
 }
+
+/// The whole answer of the admin port, for a `Host`.
+fn ask(admin: SocketAddr, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_admin_port_tells_how_a_running_relay_stands() {
+    let f = Fixture::new();
+    write_config(&f.config, 3, "[admin]\nlisten = \"127.0.0.1:0\"\n");
+    f.add_client();
+    let mut daemon = Daemon::start(&["run", "--config", f.config()]);
+    let line = daemon.line("admin port");
+    let admin: SocketAddr = line.split("address=").nth(1).unwrap().trim().parse().unwrap();
+    let at = daemon.ready();
+    let live = hop(at, &f.keys.clients[0], 3).unwrap();
+    // The relay counts the hop when it has read the client's last message.
+    let until = Instant::now() + GUARD;
+    let hops = |metrics: &str| {
+        metrics
+            .lines()
+            .any(|l| l.starts_with("raida_relay_hops{") && l.contains("role=\"client\"") && l.ends_with(" 1"))
+    };
+    while !hops(&ask(admin, "/metrics", "localhost")) {
+        assert!(Instant::now() < until, "{}", ask(admin, "/metrics", "localhost"));
+        std::thread::yield_now();
+    }
+    let text = done(&["status", "--json", "--admin", &admin.to_string()]);
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let relay = &status["relays"][0];
+    assert_eq!(
+        (&relay["relay"], &relay["principals"], &relay["listening"]),
+        (&3.into(), &1.into(), &true.into())
+    );
+    assert_eq!(relay["listen"], at.to_string());
+    assert!(ask(admin, "/readyz", "localhost").starts_with("HTTP/1.1 200"));
+    // The attack: a page whose name was rebound to this machine.
+    assert!(!ask(admin, "/status", "evil.example").contains("\"relays\""));
+
+    // SIGHUP also changes how much the log says.
+    write_config(&f.config, 3, "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n");
+    daemon.signal("HUP");
+    daemon.line(": reloaded ");
+    drop(live);
+    daemon.line("hop down");
+
+    let _live = hop(at, &f.keys.clients[0], 3).unwrap();
+    daemon.line("hop up");
+    daemon.signal("TERM");
+    daemon.line("a second signal ends at once");
+    let answer = ask(admin, "/readyz", "localhost");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("relay 3 is draining"), "{answer}");
+    assert_eq!(daemon.wait().code(), Some(0));
+}
