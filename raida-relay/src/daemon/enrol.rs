@@ -257,24 +257,28 @@ async fn keep(
     number: AuthenticityNumber,
 ) -> anyhow::Result<()> {
     let Subject { principal, role, .. } = subject;
+    let named: Vec<_> =
+        args.addresses.iter().map(|a| principal::address(*a, config)).collect::<anyhow::Result<_>>()?;
     let known = store.list().await?.into_iter().find(|e| (e.principal, e.role) == (principal, role));
-    if known.is_some() && !args.replace {
+    let (quota, before) = known.map_or_else(|| (Quota::default(), Vec::new()), |e| (e.quota, e.addresses));
+    let addresses = if named.is_empty() { before } else { named };
+    let unreachable = role == Role::Server && addresses.is_empty();
+    let new = NewPrincipal { principal, role, number, quota, addresses };
+    if args.replace {
+        store.add(&new).await?;
+    } else if !store.add_new(&new).await? {
         bail!(
             "the relay has a number of {} {principal} already, perhaps because this request was accepted before. To \
              answer all the same, add --replace: the number that it has then works no more",
             principal::name(role)
         );
     }
-    let named: Vec<_> =
-        args.addresses.iter().map(|a| principal::address(*a, config)).collect::<anyhow::Result<_>>()?;
-    let (quota, before) = known.map_or_else(|| (Quota::default(), Vec::new()), |e| (e.quota, e.addresses));
-    let addresses = if named.is_empty() { before } else { named };
-    if role == Role::Server && addresses.is_empty() {
+    if unreachable {
         eprintln!(
             "this server has no address here yet, so nobody reaches it; name one with --address IP:PORT"
         );
     }
-    Ok(store.add(&NewPrincipal { principal, role, number, quota, addresses }).await?)
+    Ok(())
 }
 
 /// The requests of a folder, by relay.

@@ -243,6 +243,20 @@ impl Store {
     /// # Errors
     /// Another network, too many addresses, or addresses of a client.
     pub(crate) async fn add(&self, new: &NewPrincipal) -> Result<(), StoreError> {
+        self.insert(new, true).await?;
+        Ok(())
+    }
+
+    /// Adds a principal unless it is there in this role; false if it is, and then nothing changed. Of two processes that
+    /// do this at once, one gets true.
+    ///
+    /// # Errors
+    /// As [`Store::add`].
+    pub(crate) async fn add_new(&self, new: &NewPrincipal) -> Result<bool, StoreError> {
+        self.insert(new, false).await
+    }
+
+    async fn insert(&self, new: &NewPrincipal, replace: bool) -> Result<bool, StoreError> {
         if new.role == Role::Client && !new.addresses.is_empty() {
             return Err(StoreError::Refused(format!(
                 "{} is a client, and only servers have addresses; leave --address out",
@@ -262,6 +276,18 @@ impl Store {
                 "{} belongs to network {}, and this relay to network {network}",
                 new.principal, new.principal.network
             )));
+        }
+        // `change` holds the lock for writing already.
+        if !replace {
+            let known = sqlx::query(
+                "SELECT number FROM principals \
+                 WHERE network = $1 AND denomination = $2 AND serial = $3 AND role = $4",
+            );
+            let [network, denomination, serial] = columns(new.principal);
+            let known = known.bind(network).bind(denomination).bind(serial).bind(new.role as i32);
+            if known.fetch_optional(&mut *db).await.map_err(|e| self.database(e))?.is_some() {
+                return Ok(false);
+            }
         }
         let insert = sqlx::query(
             "INSERT INTO principals (network, denomination, serial, role, number, banned, reason, since, \
@@ -292,7 +318,8 @@ impl Store {
                 insert.bind(network).bind(denomination).bind(serial).bind(service.to_string()).bind(dial);
             self.run(insert, &mut db).await?;
         }
-        self.commit(db).await
+        self.commit(db).await?;
+        Ok(true)
     }
 
     /// Bans a principal in one role or both. Returns how many entries that were.

@@ -108,6 +108,21 @@ async fn two_processes_work_on_one_store() {
     assert!(reader.add(&new(999, Role::Client)).await.is_err(), "a reader does not write");
 }
 
+/// The attack: a second enrolment that takes over a principal between the look and the write of the first.
+#[tokio::test]
+async fn of_two_who_add_one_principal_at_once_one_wins() {
+    let dir = dir();
+    let one = store(&dir).await;
+    let two = Store::open(&dir.path().join("p #1?%.db"), 1, relay(), Access::Write).await.unwrap();
+    for i in 0..20 {
+        let (a, b) = (new(i, Role::Client), new(i, Role::Client));
+        let (first, second) = tokio::join!(one.add_new(&a), two.add_new(&b));
+        assert!(first.unwrap() ^ second.unwrap());
+    }
+    assert_eq!(one.revision().await.unwrap(), 21);
+    assert!(one.add_new(&new(0, Role::Server)).await.unwrap(), "another role is another entry");
+}
+
 #[tokio::test]
 async fn a_removed_number_is_gone_from_the_file() {
     let dir = dir();
