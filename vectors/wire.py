@@ -77,7 +77,7 @@ for p, kem in ((USUAL, fill("ek", 1184)), (USUAL, None), (LOW, None), (HIGH, fil
 accepted = [{"parameters": p, "kem_ciphertext": ct.hex() if ct else None,
              "bytes": (b"\x00" + parameters(*p) + optional(ct)).hex()}
             for p, ct in ((USUAL, fill("ct", 1088)), (USUAL, None), (HIGH, None))]
-refused = [{"reason": code, "bytes": be(1, code).hex()} for code in range(1, 9)]
+refused = [{"reason": code, "bytes": be(1, code).hex()} for code in range(1, 11)]
 sealed = []
 for which, n in ((0, 1 + 24 + 1 + 1088 + 16), (0, 17), (1, 17)):
     nonce, body = fill(f"server nonce {n}", 32), fill(f"sealed {n}", n)

@@ -80,6 +80,9 @@ pub const MAX_HOLD: Duration = Duration::from_millis(200);
 /// Relays whose word ends something: one more than may be missing or lie.
 pub(crate) const TEN: usize = RELAYS - SIXTEEN + 1;
 
+/// Code of a CLOSE that takes back a client's permission; 0 is a planned end, 1 a breach of the protocol.
+pub const CLOSE_REVOKED: u32 = 2;
+
 /// Streams that wait for `accept` before further ones are refused.
 pub const ACCEPT_BACKLOG: usize = 1024;
 
@@ -157,6 +160,8 @@ struct Stream {
     offered: bool,
     /// The application let go of it.
     released: bool,
+    /// Taken back from the application.
+    revoked: Option<Refusal>,
 }
 
 /// Windows of the whole connection.
@@ -317,6 +322,11 @@ impl Connection {
         stats
     }
 
+    /// The paths that carry the connection and owe it nothing: those that stats call [`PathStatus::Live`].
+    pub fn paths_well(&self) -> PathSet {
+        self.paths.set(|path| path.status() == PathStatus::Live)
+    }
+
     /// Bytes that the connection holds for its streams: for tests of bounds.
     pub fn memory(&self) -> u64 {
         self.parking.bytes() as u64 + self.streams.values().map(|s| s.recv.memory()).sum::<u64>()
@@ -375,6 +385,9 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Err(WriteError::Finished);
         };
+        if let Some(reason) = stream.revoked {
+            return Err(WriteError::Revoked(reason));
+        }
         if let Some(code) = stream.send.reset_code() {
             return Err(WriteError::Stopped(code));
         }
@@ -424,6 +437,9 @@ impl Connection {
         };
         if stream.send.is_acked() {
             return Ok(());
+        }
+        if let Some(reason) = stream.revoked {
+            return Err(WriteError::Revoked(reason));
         }
         if let Some(code) = stream.send.reset_code() {
             return Err(WriteError::Stopped(code));
@@ -475,6 +491,27 @@ impl Connection {
         self.reset(id, reason as u32);
         self.stop(id, reason as u32);
         self.release(id);
+    }
+
+    /// Takes a stream back from the application: both halves end with the reason, here and at the peer. What was
+    /// not read yet is not read any more. The application still lets go of it, with [`release`](Self::release).
+    pub fn revoke(&mut self, id: StreamId, reason: Refusal) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.revoked = Some(reason);
+        self.reset(id, reason as u32);
+        self.stop(id, reason as u32);
+        self.wake_reader(id);
+        self.wake_writer(id);
+    }
+
+    /// Takes every stream back and ends the connection with [`CLOSE_REVOKED`]: for a peer that may not have it any
+    /// more.
+    pub fn revoke_all(&mut self, now: Instant) {
+        let ids: Vec<_> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.revoke(id, Refusal::Revoked);
+        }
+        self.close(now, CLOSE_REVOKED, "the permission was taken back");
     }
 
     /// The application lets go of a stream. What was not finished is given up; a FIN that is on its way, with
@@ -644,7 +681,7 @@ impl Connection {
         let peer = self.peer_parameters();
         let send = SendStream::new(resource, peer.max_stream_data, self.config.nodelay);
         let recv = RecvStream::new(self.config.stream_window);
-        self.streams.insert(id, Stream { send, recv, offered: false, released: false });
+        self.streams.insert(id, Stream { send, recv, offered: false, released: false, revoked: None });
     }
 
     fn peer_parameters(&self) -> Parameters {

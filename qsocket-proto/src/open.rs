@@ -301,11 +301,17 @@ pub enum Refusal {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown = 8,
+    /// The server's directory does not let this client use what it asked for.
+    #[error("the server does not permit this client what it asked for")]
+    NotPermitted = 9,
+    /// The server's directory let this client in before and does not any more.
+    #[error("the server took this client's permission back")]
+    Revoked = 10,
 }
 
 impl Refusal {
     /// Every reason, in wire order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BlackListed,
         Self::NotWhiteListed,
         Self::UnknownEncryptionKey,
@@ -314,6 +320,8 @@ impl Refusal {
         Self::Busy,
         Self::BadHello,
         Self::ShuttingDown,
+        Self::NotPermitted,
+        Self::Revoked,
     ];
 
     /// The reason of this wire number.

@@ -2,7 +2,7 @@
 
 use crate::config::list;
 use crate::endpoint::HopStatus;
-use qsocket_proto::connection::{ConnectionError, ReadError, WriteError};
+use qsocket_proto::connection::{CLOSE_REVOKED, ConnectionError, ReadError, WriteError};
 use qsocket_proto::open::Refusal;
 use std::io;
 use thiserror::Error;
@@ -65,12 +65,19 @@ pub fn refusal(error: &io::Error) -> Option<Refusal> {
     if let Some(ConnectError::Refused(reason)) = inner.downcast_ref() {
         return Some(*reason);
     }
-    if let Some(ConnectionError::Refused(reason)) = inner.downcast_ref() {
-        return Some(*reason);
-    }
-    let code = match (inner.downcast_ref(), inner.downcast_ref()) {
-        (Some(ReadError::Reset(code)), _) | (_, Some(WriteError::Stopped(code))) => *code,
-        _ => return None,
+    let of_connection = |error: &ConnectionError| match error {
+        ConnectionError::Refused(reason) => Some(*reason),
+        ConnectionError::ClosedByPeer { code: CLOSE_REVOKED, .. } => Some(Refusal::Revoked),
+        _ => None,
     };
-    u8::try_from(code).ok().and_then(Refusal::from_wire)
+    let of_code = |code: &u32| u8::try_from(*code).ok().and_then(Refusal::from_wire);
+    if let Some(error) = inner.downcast_ref() {
+        return of_connection(error);
+    }
+    match (inner.downcast_ref(), inner.downcast_ref()) {
+        (Some(ReadError::Reset(code)), _) | (_, Some(WriteError::Stopped(code))) => of_code(code),
+        (Some(ReadError::Revoked(reason)), _) | (_, Some(WriteError::Revoked(reason))) => Some(*reason),
+        (Some(ReadError::Lost(cause)), _) | (_, Some(WriteError::Lost { cause, .. })) => of_connection(cause),
+        _ => None,
+    }
 }

@@ -1,5 +1,6 @@
 //! Why a connection or an operation on a stream ended.
 
+use super::CLOSE_REVOKED;
 use crate::frame::RouteError;
 use crate::open::Refusal;
 use std::io;
@@ -53,7 +54,9 @@ impl ConnectionError {
     /// The kind that an [`io::Error`] of it has.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Refused(_) | Self::NoMlKem => io::ErrorKind::ConnectionRefused,
+            Self::Refused(_) | Self::NoMlKem | Self::ClosedByPeer { code: CLOSE_REVOKED, .. } => {
+                io::ErrorKind::ConnectionRefused
+            }
             Self::Unreachable(_) => io::ErrorKind::HostUnreachable,
             Self::OpenTimeout | Self::Idle | Self::Unconfirmed => io::ErrorKind::TimedOut,
             Self::Reset | Self::ClosedByPeer { .. } => io::ErrorKind::ConnectionReset,
@@ -89,6 +92,9 @@ pub enum WriteError {
     /// The peer refused the stream or wants no more of it.
     #[error("the peer wants no more of the stream{}", reason(*.0))]
     Stopped(u32),
+    /// This side took the stream back from the application.
+    #[error("taken back on this side: {0}")]
+    Revoked(Refusal),
     /// The connection ended.
     #[error("{cause}")]
     Lost {
@@ -105,6 +111,7 @@ impl From<WriteError> for io::Error {
             WriteError::Finished => io::ErrorKind::BrokenPipe,
             WriteError::Stopped(code) if refusal(*code).is_some() => io::ErrorKind::ConnectionRefused,
             WriteError::Stopped(_) => io::ErrorKind::BrokenPipe,
+            WriteError::Revoked(_) => io::ErrorKind::PermissionDenied,
             WriteError::Lost { cause, .. } => cause.kind(),
         };
         Self::new(kind, error)
@@ -118,6 +125,9 @@ pub enum ReadError {
     /// The peer gave the stream up or refused it.
     #[error("the peer gave the stream up{}", reason(*.0))]
     Reset(u32),
+    /// This side took the stream back from the application.
+    #[error("taken back on this side: {0}")]
+    Revoked(Refusal),
     /// The connection ended before the stream did.
     #[error("{0}")]
     Lost(ConnectionError),
@@ -128,8 +138,11 @@ impl From<ReadError> for io::Error {
         let kind = match &error {
             ReadError::Reset(code) if refusal(*code).is_some() => io::ErrorKind::ConnectionRefused,
             ReadError::Reset(_) => io::ErrorKind::ConnectionReset,
+            ReadError::Revoked(_) => io::ErrorKind::PermissionDenied,
             // The peer left without a FIN: what was read may be a part only.
-            ReadError::Lost(ConnectionError::ClosedByPeer { .. }) => io::ErrorKind::UnexpectedEof,
+            ReadError::Lost(ConnectionError::ClosedByPeer { code, .. }) if *code != CLOSE_REVOKED => {
+                io::ErrorKind::UnexpectedEof
+            }
             ReadError::Lost(cause) => cause.kind(),
         };
         Self::new(kind, error)

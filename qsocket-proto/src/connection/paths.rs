@@ -123,16 +123,19 @@ impl Path {
         false
     }
 
-    pub(crate) fn stats(&self) -> PathStats {
-        let status = match self.joined {
+    pub(crate) fn status(&self) -> PathStatus {
+        match self.joined {
             _ if self.distrusted => PathStatus::Distrusted,
             Joined::No => PathStatus::Down,
             _ if self.suspect => PathStatus::Suspect,
             Joined::Live => PathStatus::Live,
             Joined::Opened | Joined::Attached => PathStatus::Joining,
-        };
+        }
+    }
+
+    pub(crate) fn stats(&self) -> PathStats {
         PathStats {
-            status,
+            status: self.status(),
             sent_bytes: self.flow.sent(),
             received_bytes: self.received_bytes,
             lost_bytes: self.lost_bytes,

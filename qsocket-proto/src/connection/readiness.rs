@@ -57,6 +57,9 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return self.error.clone().map_or(Ok(Some(0)), |cause| Err(ReadError::Lost(cause)));
         };
+        if let Some(reason) = stream.revoked {
+            return Err(ReadError::Revoked(reason));
+        }
         if stream.recv.is_stopped() {
             return Ok(Some(0));
         }
@@ -107,6 +110,9 @@ impl Connection {
     /// What ended the stream other than its own ends: the peer gave it up or refused it, or the connection ended.
     pub fn failure(&self, id: StreamId) -> Option<StreamFailure> {
         let stream = self.streams.get(&id);
+        if let Some(reason) = stream.and_then(|s| s.revoked) {
+            return Some(StreamFailure::Read(ReadError::Revoked(reason)));
+        }
         if let Some(code) = stream.and_then(|s| s.recv.reset_code()) {
             return Some(StreamFailure::Read(ReadError::Reset(code)));
         }
