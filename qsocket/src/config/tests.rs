@@ -1,5 +1,5 @@
 use super::*;
-use crate::access::{Decision, Reason};
+use crate::access::Reason;
 use crate::keys::{save_encryption_key, save_raida_key};
 use crate::provision::Provision;
 use qsocket_proto::crypto::schedule::EncryptionKey;
@@ -73,10 +73,10 @@ fn every_setting_is_read_and_paths_start_at_the_file() {
     };
     assert_eq!(found(853), (2, "127.0.0.1:5300".to_owned()));
     assert_eq!(found(53), (3, "127.0.0.1:53".to_owned()));
-    let decide = |serial| config.listen().access.decide(Principal { serial, ..config.identity().0 });
-    assert_eq!(decide(4), Decision::Allowed);
-    assert_eq!(decide(5), Decision::Denied(Reason::Blacklisted));
-    assert_eq!(decide(6), Decision::Denied(Reason::NotWhitelisted));
+    let decide = |serial| config.listen().access.check(Principal { serial, ..config.identity().0 });
+    assert_eq!(decide(4), Ok(()));
+    assert_eq!(decide(5), Err(Reason::BlackListed));
+    assert_eq!(decide(6), Err(Reason::NotWhiteListed));
     assert_eq!(config.listen().ports.as_ref(), Some(&config.raida().relays));
     let want = Tuning::default()
         .with_ml_kem(MlKem::Require)
@@ -364,10 +364,10 @@ fn several_networks_are_kept_in_the_order_of_the_file() {
     // One table of names may serve those who are in other networks.
     assert!(config.names().lookup("some.example", 53).unwrap().in_network(3).is_some());
     // The same serial number elsewhere is somebody else.
-    let decide = |p: &str| config.listen().access.decide(p.parse().unwrap());
-    assert_eq!(decide("1.0.5"), Decision::Denied(Reason::Blacklisted));
-    assert_eq!(decide("2.0.5"), Decision::Allowed);
-    assert_eq!(decide("2.0.6"), Decision::Denied(Reason::Blacklisted));
+    let decide = |p: &str| config.listen().access.check(p.parse().unwrap());
+    assert_eq!(decide("1.0.5"), Err(Reason::BlackListed));
+    assert_eq!(decide("2.0.5"), Ok(()));
+    assert_eq!(decide("2.0.6"), Err(Reason::BlackListed));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One network of an endpoint: its 25 hops, and every connection over them.
 
 use super::{HopStatus, Owner};
-use crate::access::{AccessList, Decision, Reason};
+use crate::access::{AccessList, Reason};
 use crate::config::{self, Config, Membership};
 use crate::connection::{Conn, Lifetime, Sink};
 use crate::error::ConnectError;
@@ -419,11 +419,7 @@ struct Lists {
 
 impl Admission for Lists {
     fn admit(&self, client: Principal) -> Result<(), Refusal> {
-        match self.access.decide(client) {
-            Decision::Allowed => Ok(()),
-            Decision::Denied(Reason::Blacklisted) => Err(Refusal::BlackListed),
-            Decision::Denied(Reason::NotWhitelisted) => Err(Refusal::NotWhiteListed),
-        }
+        self.access.check(client).map_err(Reason::refusal)
     }
 
     fn holds_key(&self, client: Principal) -> bool {
