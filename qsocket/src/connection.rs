@@ -1,6 +1,7 @@
 //! A connection in the shell: the state machine behind its own lock, those who wait for it, and its driver.
 
 use crate::endpoint::Network;
+use crate::health::Health;
 use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What ends a connection that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub(crate) struct Conn {
     wake: Notify,
     /// The connection opened, ended, or may open further streams.
     changed: Notify,
+    health: watch::Sender<Health>,
 }
 
 /// What the lock protects.
@@ -86,6 +88,7 @@ impl Conn {
             state: Mutex::new(State { connection, waits: HashMap::new() }),
             wake: Notify::new(),
             changed: Notify::new(),
+            health: watch::Sender::new(Health::Lost),
         })
     }
 
@@ -102,6 +105,15 @@ impl Conn {
     /// Resolves when the connection opened, ended, or may open further streams. Create it before looking.
     pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
+    }
+
+    /// How many of its paths are well.
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    fn health_is(&self, health: Health) {
+        self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
     }
 
     /// Passes on what happened to those who wait for it.
@@ -144,6 +156,7 @@ impl Conn {
                 used |= streams > 0;
                 let done = state.connection.transmit(now, &mut sink);
                 self.dispatch(&network, &mut state);
+                self.health_is(Health::of(state.connection.paths_well().len()));
                 let deadline = state.connection.poll_timeout().map(|(at, _)| at);
                 let closed = state.connection.is_closed();
                 drop(state);
@@ -164,6 +177,7 @@ impl Conn {
                 None => self.wake.notified().await,
             }
         }
+        self.health_is(Health::Lost);
         network.forget(&self);
     }
 

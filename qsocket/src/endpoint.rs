@@ -6,6 +6,7 @@ mod network;
 use crate::config::Config;
 use crate::connection::{Conn, Lifetime};
 use crate::error::ConnectError;
+use crate::health::Health;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
 use crate::stream::QSocketStream;
 use qsocket_proto::connection::ConnectionError;
@@ -15,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use default::default_client;
@@ -233,6 +234,12 @@ impl Endpoint {
         self.first.identity().0
     }
 
+    /// How many of the 25 hops of the first network stand, now and whenever that changes. A client's hops are built with
+    /// its first stream, or before; until then they are lost.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.first.health()
+    }
+
     /// How the 25 hops of the first network stand.
     pub fn hops(&self) -> HopStatus {
         self.first.hop_status()
@@ -245,12 +252,9 @@ impl Endpoint {
     /// # Cancel safety
     /// Safe.
     pub async fn hops_up(&self, count: usize) {
-        /// Often enough for people; opening a stream does not need this call.
-        const LOOK: Duration = Duration::from_millis(5);
         self.first.want_hops();
-        while self.hops().up.len() < count {
-            tokio::time::sleep(LOOK).await;
-        }
+        // Ends only with the endpoint, which this handle keeps.
+        let _ = self.health().wait_for(|health| health.well() >= count).await;
     }
 
     /// Ends every connection in the networks of this handle with a word to its peer, then every task there. Streams

@@ -5,6 +5,7 @@
 //! hop's own task. The receiving half belongs to that task alone.
 
 use crate::endpoint::Network;
+use crate::health::Health;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
@@ -17,7 +18,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
@@ -34,6 +35,13 @@ const RECORDS_PER_TURN: usize = 64;
 
 /// First wait before a relay is dialled again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// Least time between two attempts that another hop's success brings forward, so that a relay that comes and goes does
+/// not have all others dialled at its pace.
+const ENCOURAGED_AT_MOST: Duration = Duration::from_secs(1);
+
+/// Over how long such attempts are spread: 25 handshakes in a quarter of a second are a small load.
+const ENCOURAGED_WITHIN: Duration = Duration::from_millis(250);
 
 /// The sending half.
 struct Sending {
@@ -169,9 +177,27 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
         if began.elapsed() > BACKOFF.1 {
             wait = BACKOFF.0;
         }
-        // Full jitter, so that clients of a restarted relay do not come back in step.
-        tokio::time::sleep(wait.mul_f64(OsRng.unit())).await;
+        rest(wait, network.health()).await;
         wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// Waits before the next attempt: up to `wait`, with full jitter, so that clients of a restarted relay do not come back
+/// in step. Less if more hops stand meanwhile than now: then it was this host's network that was away, or relays
+/// were restarted together, and there is no reason to stay away for as long as a failure of this relay alone would have.
+async fn rest(wait: Duration, mut health: watch::Receiver<Health>) {
+    let well = health.borrow_and_update().well();
+    let encouraged = async {
+        tokio::time::sleep(ENCOURAGED_AT_MOST).await;
+        if health.wait_for(|now| now.well() > well).await.is_err() {
+            // The endpoint is gone, and this task with it.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(ENCOURAGED_WITHIN.mul_f64(OsRng.unit())).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(wait.mul_f64(OsRng.unit())) => {}
+        () = encouraged => {}
     }
 }
 
@@ -408,4 +434,52 @@ fn take_records(
 
 fn closed(reason: CloseReason) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, format!("the relay closed the hop: {reason:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    /// Long enough for no jitter to fall below the other times here.
+    const LONG: Duration = Duration::from_secs(1_000_000_000);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hop_that_returns_encourages_the_others() {
+        let health = watch::Sender::new(Health::of(3));
+        let begun = Instant::now();
+        let resting = tokio::spawn(rest(LONG, health.subscribe()));
+        sleep(Duration::from_secs(10)).await;
+        // Fewer are no reason.
+        health.send_replace(Health::of(2));
+        sleep(Duration::from_secs(10)).await;
+        assert!(!resting.is_finished());
+        health.send_replace(Health::of(4));
+        resting.await.unwrap();
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_secs(20) && took <= Duration::from_secs(20) + ENCOURAGED_WITHIN,
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn encouragement_has_a_pace() {
+        let health = watch::Sender::new(Health::of(3));
+        let begun = Instant::now();
+        let resting = tokio::spawn(rest(LONG, health.subscribe()));
+        tokio::task::yield_now().await;
+        health.send_replace(Health::of(4));
+        resting.await.unwrap();
+        let took = begun.elapsed();
+        assert!(took >= ENCOURAGED_AT_MOST && took <= ENCOURAGED_AT_MOST + ENCOURAGED_WITHIN, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_encouragement_the_wait_is_the_longest() {
+        let health = watch::Sender::new(Health::of(3));
+        let begun = Instant::now();
+        rest(Duration::from_secs(8), health.subscribe()).await;
+        assert!(begun.elapsed() <= Duration::from_secs(8));
+    }
 }

@@ -38,6 +38,7 @@ pub mod config;
 mod connection;
 mod endpoint;
 mod error;
+mod health;
 mod hop;
 mod listener;
 pub mod resolve;
@@ -45,6 +46,7 @@ mod stream;
 
 pub use endpoint::{Endpoint, HopStatus};
 pub use error::{ConnectError, refusal};
+pub use health::Health;
 pub use listener::{Incoming, IntoIncoming, QSocketListener};
 pub use qsocket_files::{keys, provision, rng};
 pub use qsocket_proto::connection::{PathStats, PathStatus, Repairs, Stats};

@@ -94,6 +94,15 @@ impl QSocketStream {
         self.inner.conn.lock().connection.stats()
     }
 
+    /// How many of the 25 paths of the connection are well, now and whenever that changes. [`stats`](Self::stats)
+    /// tells of each path.
+    ///
+    /// A connection begins as [`Health::Lost`](crate::Health::Lost), and its paths join one by one. After its end it is
+    /// lost again.
+    pub fn health(&self) -> tokio::sync::watch::Receiver<crate::Health> {
+        self.inner.conn.health()
+    }
+
     /// Splits the stream in two halves that borrow it, for reading and writing at once in one task. Costs nothing.
     ///
     /// ```no_run

@@ -5,6 +5,7 @@ use crate::access::{AccessList, Reason};
 use crate::config::{self, Config, Membership};
 use crate::connection::{Conn, Lifetime, Sink};
 use crate::error::ConnectError;
+use crate::health::Health;
 use crate::hop::{self, Hop};
 use crate::keys::SharedKey;
 use crate::resolve::{ConfigNames, Target};
@@ -23,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Where a listener's streams wait; all networks of an endpoint share one queue.
@@ -46,6 +47,8 @@ pub(crate) struct Network {
     peers: Mutex<HashMap<Target, Arc<Conn>>>,
     /// Server: where accepted streams go.
     accepted: Mutex<Option<Accepted>>,
+    /// How many of the hops stand.
+    health: watch::Sender<Health>,
     /// Some connection waits for an outbox to drain.
     room_wanted: AtomicBool,
     token: CancellationToken,
@@ -84,6 +87,7 @@ impl Network {
             hops_wanted: AtomicBool::new(false),
             peers: Mutex::new(HashMap::new()),
             accepted: Mutex::new(accepted),
+            health: watch::Sender::new(Health::Lost),
             room_wanted: AtomicBool::new(false),
             token,
             owner: OnceLock::new(),
@@ -105,6 +109,10 @@ impl Network {
         for path in PathId::all() {
             self.spawn(hop::keep(me.clone(), path));
         }
+    }
+
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 
     pub(super) fn hop_status(&self) -> HopStatus {
@@ -273,15 +281,29 @@ impl Network {
     }
 
     pub(crate) fn path_up(&self, path: PathId) {
-        self.lock().endpoint.path_up(path);
+        {
+            let mut core = self.lock();
+            core.endpoint.path_up(path);
+            self.health_is(core.endpoint.up());
+        }
         if self.identity().1 == Role::Client {
             self.tell_all(|connection| connection.handle_path_up(Instant::now(), path));
         }
     }
 
     pub(crate) fn path_down(&self, path: PathId) {
-        self.lock().endpoint.path_down(path);
+        {
+            let mut core = self.lock();
+            core.endpoint.path_down(path);
+            self.health_is(core.endpoint.up());
+        }
         self.tell_all(|connection| connection.handle_path_down(Instant::now(), path));
+    }
+
+    /// Said with the lock held, so that the last word is the last truth.
+    fn health_is(&self, up: PathSet) {
+        let health = Health::of(up.len());
+        self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
     }
 
     fn tell_all(&self, tell: impl Fn(&mut Connection)) {
