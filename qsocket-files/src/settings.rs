@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 pub use toml::Spanned;
+pub use toml::value::Datetime;
 
 /// Largest settings file that is read: room for some ten thousand names and list entries.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;

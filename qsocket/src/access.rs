@@ -22,8 +22,12 @@
 //! [`QSocketStream::resource`](crate::QSocketStream::resource) or asks the directory itself.
 
 mod list;
+mod live;
+pub mod policy;
 
 pub use list::AccessList;
+pub use live::LiveDirectory;
+pub use policy::Policy;
 
 use qsocket_proto::ids::Principal;
 use qsocket_proto::open::Refusal;

@@ -123,7 +123,7 @@ pub fn parse_name_port(text: &str) -> Result<(&str, u16), NameError> {
 }
 
 /// The form under which a name is kept: lower case, no dot at the end; addresses in their shortest form.
-fn canonical(host: &str) -> Result<String, NameError> {
+pub(crate) fn canonical(host: &str) -> Result<String, NameError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(ip.to_string());
     }
