@@ -9,7 +9,7 @@ mod membership;
 mod tests;
 mod tuning;
 
-use crate::access::AccessList;
+use crate::access::{AccessList, Directory, LiveDirectory};
 use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
@@ -133,6 +133,9 @@ pub struct Config {
     pub(crate) names: ConfigNames,
     pub(crate) listen: Listen,
     pub(crate) tuning: Tuning,
+    directory: Option<Arc<dyn Directory>>,
+    /// The directory again, if it has a file that an endpoint looks after.
+    watched: Option<Arc<LiveDirectory>>,
     warnings: Vec<String>,
 }
 
@@ -228,6 +231,26 @@ impl Config {
         self
     }
 
+    /// Has a directory decide who may open which stream, besides the lists of [`Listen::access`], which are asked first.
+    /// Without one every client that the lists admit may open every stream.
+    #[must_use]
+    pub fn with_directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        (self.directory, self.watched) = (Some(directory), None);
+        self
+    }
+
+    /// As [`with_directory`](Self::with_directory); endpoints also look after its file, if it has one.
+    #[must_use]
+    pub fn with_live_directory(mut self, directory: Arc<LiveDirectory>) -> Self {
+        self.watched = Some(directory.clone());
+        self.directory = Some(directory);
+        self
+    }
+
+    pub(crate) fn watched(&self) -> Option<&Arc<LiveDirectory>> {
+        self.watched.as_ref()
+    }
+
     pub(crate) fn first(&self) -> &Membership {
         &self.first
     }
@@ -269,6 +292,11 @@ impl Config {
     /// The names that resolve.
     pub fn names(&self) -> &ConfigNames {
         &self.names
+    }
+
+    /// What decides who may open which stream.
+    pub fn directory(&self) -> Option<&Arc<dyn Directory>> {
+        self.directory.as_ref()
     }
 
     /// The server's part.
@@ -313,6 +341,8 @@ impl From<Membership> for Config {
             names: ConfigNames::new(),
             listen: Listen::default(),
             tuning: Tuning::default(),
+            directory: None,
+            watched: None,
             warnings: Vec::new(),
         }
     }

@@ -6,10 +6,10 @@ use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
 use qsocket_proto::ids::{PathId, PathSet, StreamId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tokio::sync::{Notify, watch};
 
 /// What ends a connection that works.
@@ -37,6 +37,16 @@ pub(crate) struct Conn {
 pub(crate) struct State {
     pub(crate) connection: Connection,
     waits: HashMap<StreamId, Waits>,
+    /// Streams that a directory permitted, which it may take back.
+    held: BTreeMap<StreamId, Held>,
+}
+
+/// A permitted stream.
+pub(crate) struct Held {
+    /// What it is for.
+    pub(crate) resource: String,
+    /// When the permission ends.
+    pub(crate) until: Option<SystemTime>,
 }
 
 /// Who waits for a stream. As with a TCP stream, one task polls for reading and one for writing, the last that
@@ -71,8 +81,18 @@ impl State {
         self.waits.entry(id).or_default().ready.get_or_insert_with(|| ready.clone());
     }
 
+    pub(crate) fn hold(&mut self, id: StreamId, held: Held) {
+        self.held.insert(id, held);
+    }
+
+    /// Takes them out, to be held again or not.
+    pub(crate) fn held(&mut self) -> BTreeMap<StreamId, Held> {
+        std::mem::take(&mut self.held)
+    }
+
     pub(crate) fn forget(&mut self, id: StreamId) {
         self.waits.remove(&id);
+        self.held.remove(&id);
     }
 
     fn wake(&mut self, id: StreamId, direction: fn(&mut Waits) -> &mut Option<Waker>) {
@@ -85,7 +105,7 @@ impl Conn {
         Arc::new(Self {
             handle,
             lifetime,
-            state: Mutex::new(State { connection, waits: HashMap::new() }),
+            state: Mutex::new(State { connection, waits: HashMap::new(), held: BTreeMap::new() }),
             wake: Notify::new(),
             changed: Notify::new(),
             health: watch::Sender::new(Health::Lost),
@@ -129,7 +149,7 @@ impl Conn {
                 Event::StreamsAllowed => self.changed.notify_waiters(),
                 Event::StreamOpened => {
                     while let Some((id, resource)) = state.connection.accept() {
-                        network.offer(self, &mut state.connection, id, resource);
+                        network.offer(self, state, id, resource);
                     }
                 }
                 Event::Closed => self.changed.notify_waiters(),

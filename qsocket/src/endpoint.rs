@@ -1,10 +1,11 @@
 //! An endpoint: a principal in one or more networks, with 25 hops in each, and every connection over them.
 
 mod default;
+mod gate;
 mod network;
 
 use crate::config::Config;
-use crate::connection::{Conn, Lifetime};
+use crate::connection::{Conn, Held, Lifetime};
 use crate::error::ConnectError;
 use crate::health::Health;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
@@ -106,6 +107,12 @@ impl Endpoint {
         let owner = Arc::new(Owner { networks, _cancel: token.drop_guard() });
         for network in &owner.networks {
             network.set_owner(&owner);
+            if config.directory().is_some() {
+                network.spawn(network.clone().guard());
+            }
+        }
+        if let (Some(network), Some(directory)) = (owner.networks.first(), config.watched()) {
+            network.spawn(directory.clone().watch());
         }
         Self { owner, first, more }
     }
@@ -180,12 +187,13 @@ impl Endpoint {
     /// As [`connect`](Self::connect).
     pub async fn connect_to(&self, to: impl Into<Targets>, resource: &str) -> io::Result<QSocketStream> {
         let (network, target) = self.choose(&to.into())?;
+        network.permit(target.server, resource)?;
         loop {
             let (conn, fresh) = network.peer(target)?;
             match open_on(network, &conn, resource).await {
                 // A connection from before may have ended unnoticed; the next round dials a fresh one.
                 Err(Opening::Ended(_)) if !fresh => network.drop_peer(target, &conn),
-                opened => return self.finish_connect(network, conn, opened),
+                opened => return self.finish_connect(network, conn, opened, resource),
             }
         }
     }
@@ -200,11 +208,12 @@ impl Endpoint {
     /// Safe: a dropped attempt ends the connection.
     pub async fn connect_fresh(&self, to: impl Into<Targets>, resource: &str) -> io::Result<QSocketStream> {
         let (network, target) = self.choose(&to.into())?;
+        network.permit(target.server, resource)?;
         let conn = network.dial(target, Lifetime::OneStream)?;
         let attempt = Attempt(Some(conn.clone()));
         let opened = open_on(network, &conn, resource).await;
         attempt.disarm();
-        self.finish_connect(network, conn, opened)
+        self.finish_connect(network, conn, opened, resource)
     }
 
     fn finish_connect(
@@ -212,11 +221,26 @@ impl Endpoint {
         network: &Network,
         conn: Arc<Conn>,
         opened: Result<StreamId, Opening>,
+        resource: &str,
     ) -> io::Result<QSocketStream> {
         match opened {
             Ok(id) => {
+                let permit = {
+                    let mut state = conn.lock();
+                    // Asked again with the lock held, so that a change either is known here or finds the stream.
+                    let permit = network.permit(state.connection.server(), resource);
+                    match &permit {
+                        Ok(permit) => {
+                            let held = Held { resource: resource.to_owned(), until: permit.until };
+                            network.hold(&mut state, id, held);
+                        }
+                        Err(_) => state.connection.release(id),
+                    }
+                    permit
+                };
                 conn.wake();
-                Ok(QSocketStream::new(self.owner.clone(), conn, id))
+                let permit = permit?;
+                Ok(QSocketStream::new(self.owner.clone(), conn, id, permit))
             }
             Err(Opening::EndpointClosed) => Err(ConnectError::Closed.into()),
             Err(Opening::Ended(ConnectionError::Refused(reason))) => {

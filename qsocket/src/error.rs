@@ -1,5 +1,6 @@
 //! Why a stream could not be opened.
 
+use crate::access::Denial;
 use crate::config::list;
 use crate::endpoint::HopStatus;
 use qsocket_proto::connection::{CLOSE_REVOKED, ConnectionError, ReadError, WriteError};
@@ -36,6 +37,10 @@ pub enum ConnectError {
         /// The networks in which the server is known.
         theirs: Vec<u16>,
     },
+    /// This endpoint's own directory does not let the server host what was asked for. The server did not hear of the
+    /// attempt.
+    #[error("this side's directory does not let the server host it: {0}")]
+    NotPermitted(Denial),
     /// The key of this endpoint is not a client's.
     #[error(
         "the RAIDA key of this endpoint has the role server; connecting needs a key with the role client"
@@ -51,6 +56,7 @@ impl From<ConnectError> for io::Error {
         let kind = match &error {
             ConnectError::Refused(_) => io::ErrorKind::ConnectionRefused,
             ConnectError::Failed { cause, .. } => cause.kind(),
+            ConnectError::NotPermitted(_) => io::ErrorKind::PermissionDenied,
             ConnectError::NotAClient => io::ErrorKind::InvalidInput,
             ConnectError::NoCommonNetwork { .. } => io::ErrorKind::NetworkUnreachable,
             ConnectError::Closed => io::ErrorKind::NotConnected,

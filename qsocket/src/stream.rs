@@ -10,6 +10,7 @@ pub(crate) use options::no_ttl;
 pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 
 use self::io::{async_read, async_write, common_methods, read_methods, write_methods};
+use crate::access::Permit;
 use crate::connection::Conn;
 use crate::endpoint::{Owner, default_client};
 use inner::Inner;
@@ -64,10 +65,10 @@ impl QSocketStream {
         default_client()?.connect(name).await
     }
 
-    pub(crate) fn new(owner: Arc<Owner>, conn: Arc<Conn>, id: StreamId) -> Self {
+    pub(crate) fn new(owner: Arc<Owner>, conn: Arc<Conn>, id: StreamId, permit: Permit) -> Self {
         let inner = {
             let state = conn.lock();
-            Inner::new(owner, conn.clone(), &state.connection, id, String::new())
+            Inner::new(owner, conn.clone(), &state.connection, id, (String::new(), permit))
         };
         Self { inner: Arc::new(inner) }
     }
@@ -78,15 +79,21 @@ impl QSocketStream {
         conn: Arc<Conn>,
         connection: &Connection,
         id: StreamId,
-        resource: Vec<u8>,
+        purpose: (String, Permit),
     ) -> Self {
-        let resource = String::from_utf8_lossy(&resource).into_owned();
-        Self { inner: Arc::new(Inner::new(owner, conn, connection, id, resource)) }
+        Self { inner: Arc::new(Inner::new(owner, conn, connection, id, purpose)) }
     }
 
     /// What the client said the stream is for: the name that it connected to. Empty at the client itself.
     pub fn resource(&self) -> &str {
         &self.inner.resource
+    }
+
+    /// By what the stream is permitted: at a server who the client is in the [directory](crate::access), the resource and
+    /// the grant, at a client the same of the server. An empty one without a directory. As it stood when the stream was
+    /// opened; what is not permitted any more is closed.
+    pub fn permit(&self) -> &Permit {
+        &self.inner.permit
     }
 
     /// Counters of the connection that carries the stream, with a view of its 25 paths.

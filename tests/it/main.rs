@@ -3,6 +3,7 @@
 //! [`behavior`] holds what a user of tokio's `TcpStream` relies on, written once and run over every
 //! [`transport::Transport`].
 
+mod access;
 mod behavior;
 mod data;
 mod duplex;

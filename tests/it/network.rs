@@ -1,6 +1,7 @@
 //! 25 relays, a server and a client on loopback: everything real but the distance.
 
 use crate::transport::{Differences, Ending, Transport};
+use qsocket::access::LiveDirectory;
 use qsocket::config::{Config, Listen, Raida, RelayAddresses, Tuning};
 use qsocket::keys::SharedKey;
 use qsocket::provision::Provision;
@@ -19,6 +20,8 @@ pub(crate) struct Setup {
     pub(crate) listen: Listen,
     pub(crate) client_keys: Vec<Arc<SharedKey>>,
     pub(crate) server_keys: Vec<Arc<SharedKey>>,
+    pub(crate) client_directory: Option<Arc<LiveDirectory>>,
+    pub(crate) server_directory: Option<Arc<LiveDirectory>>,
 }
 
 /// A RAIDA with one server and one client.
@@ -54,12 +57,18 @@ impl Network {
         for key in setup.server_keys {
             server = server.with_encryption_key(key).map_err(io::Error::other)?;
         }
+        if let Some(directory) = setup.server_directory {
+            server = server.with_live_directory(directory);
+        }
         let listener = QSocketListener::bind_with(server, "127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         raida.register((principal, address, *listener.ports())).map_err(io::Error::other)?;
         let mut client = config(client_key)?.with_tuning(setup.client);
         for key in setup.client_keys {
             client = client.with_encryption_key(key).map_err(io::Error::other)?;
+        }
+        if let Some(directory) = setup.client_directory {
+            client = client.with_live_directory(directory);
         }
         let client = Endpoint::client(client)?;
         Ok(Self { raida, listener, client, target: Target { server: principal, address } })

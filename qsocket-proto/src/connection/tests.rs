@@ -3,6 +3,7 @@
 
 mod pair;
 mod readiness;
+mod revoked;
 
 use super::*;
 use crate::crypto::schedule::EncryptionKey;

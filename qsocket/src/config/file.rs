@@ -7,7 +7,7 @@ use super::{
     Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, Membership, MlKem, Parity, Raida,
     Redundancy, RelayAddresses, SettingError, Tuning,
 };
-use crate::access::AccessList;
+use crate::access::{AccessList, LiveDirectory};
 use crate::keys::{KeyFileError, load_encryption_key, load_raida_key};
 use crate::resolve::{ConfigNames, Place};
 use one_or_many::OneOrMany;
@@ -32,6 +32,7 @@ struct RawConfig {
     listen: RawListen,
     #[serde(default)]
     tuning: RawTuning,
+    access: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -319,6 +320,9 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let access = AccessList { allow, deny: source.principals(&raw.listen.deny, &config)? };
     let ports = raw.listen.ports.as_ref().map(|list| source.addresses(list)).transpose()?;
     let names = source.names(&raw, &config)?;
+    if let Some(file) = &raw.access {
+        config = config.with_live_directory(LiveDirectory::from_file(source.resolve(file))?);
+    }
     Ok(config
         .with_names(names)
         .with_listen(Listen { access, ports })

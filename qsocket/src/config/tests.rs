@@ -157,6 +157,28 @@ fn a_refused_key_file_is_told_with_the_line_that_names_it() {
 }
 
 #[test]
+fn a_directory_comes_from_a_file_beside_it() {
+    let (dir, path) = folder_with(format!("access = \"access.toml\"\n{MINIMAL}"));
+    let e = io::Error::from(Config::from_file(&path).unwrap_err());
+    assert_eq!(e.kind(), io::ErrorKind::NotFound);
+    assert!(e.to_string().contains("access.toml"), "{e}");
+    let file = dir.path().join("access.toml");
+    fs::write(&file, "[users]\nalice = [\"1.0.5\"]\nalice = []\n").unwrap();
+    let e = Config::from_file(&path).unwrap_err().to_string();
+    assert!(e.starts_with(&format!("{}:3: ", file.display())), "{e}");
+    fs::write(&file, "[users]\nalice = [\"1.0.5\"]\n").unwrap();
+    let config = Config::from_file(&path).unwrap();
+    let directory = config.directory().unwrap();
+    assert_eq!(
+        directory.user("1.0.5".parse().unwrap()).map(|user| user.name.to_string()).as_deref(),
+        Some("alice")
+    );
+    assert_eq!(config.watched().and_then(|live| live.file()), Some(&*file));
+    let (_dir, path) = folder_with(MINIMAL);
+    assert!(Config::from_file(&path).unwrap().directory().is_none());
+}
+
+#[test]
 fn a_configuration_that_everybody_can_write_is_refused() {
     let (_dir, path) = folder_with(MINIMAL);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();

@@ -1,29 +1,30 @@
 //! One network of an endpoint: its 25 hops, and every connection over them.
 
+mod guard;
+
+use super::gate::{Door, Gate};
 use super::{HopStatus, Owner};
-use crate::access::{AccessList, Reason};
 use crate::config::{self, Config, Membership};
-use crate::connection::{Conn, Lifetime, Sink};
+use crate::connection::{Conn, Held, Lifetime, Sink, State};
 use crate::error::ConnectError;
 use crate::health::Health;
 use crate::hop::{self, Hop};
-use crate::keys::SharedKey;
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::connection::{self as proto, Connection, Dial};
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
-use qsocket_proto::endpoint::{Admission, Endpoint as Core, Handle, Routed};
+use qsocket_proto::endpoint::{Endpoint as Core, Handle, Routed};
 use qsocket_proto::frame::Frame;
-use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role, StreamId};
+use qsocket_proto::ids::{PathId, PathSet, Principal, RELAYS, Role, StreamId};
 use qsocket_proto::open::Refusal;
 use qsocket_proto::raida_key::RaidaKey;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ pub(crate) struct Network {
     me: Weak<Self>,
     config: Arc<Config>,
     membership: Membership,
+    gate: Gate,
     relay_set: [u8; 32],
     core: Mutex<Locked>,
     hops: [Hop; RELAYS],
@@ -49,6 +51,8 @@ pub(crate) struct Network {
     accepted: Mutex<Option<Accepted>>,
     /// How many of the hops stand.
     health: watch::Sender<Health>,
+    /// Some permitted stream has an end.
+    ends_exist: AtomicBool,
     /// Some connection waits for an outbox to drain.
     room_wanted: AtomicBool,
     token: CancellationToken,
@@ -69,12 +73,12 @@ impl Network {
     ) -> Arc<Self> {
         let principal = membership.principal();
         let settings = Arc::new(settings(config.tuning()));
+        let gate = Gate::new(&config, (principal, membership.role()));
         let core = match membership.role() {
             Role::Client => Core::client(principal, settings, Box::new(OsRng)),
             Role::Server => {
-                let lists =
-                    Lists { access: config.listen().access.clone(), keys: config.encryption_keys().to_vec() };
-                Core::server(principal, settings, Box::new(OsRng), Box::new(lists))
+                let door = Door { gate: gate.clone(), keys: config.encryption_keys().to_vec() };
+                Core::server(principal, settings, Box::new(OsRng), Box::new(door))
             }
         };
         Arc::new_cyclic(|me| Self {
@@ -82,12 +86,14 @@ impl Network {
             relay_set: relay_set(&membership),
             config,
             membership,
+            gate,
             core: Mutex::new(Locked { endpoint: core, connections: BTreeMap::new() }),
             hops: std::array::from_fn(|_| Hop::new()),
             hops_wanted: AtomicBool::new(false),
             peers: Mutex::new(HashMap::new()),
             accepted: Mutex::new(accepted),
             health: watch::Sender::new(Health::Lost),
+            ends_exist: AtomicBool::new(false),
             room_wanted: AtomicBool::new(false),
             token,
             owner: OnceLock::new(),
@@ -342,14 +348,20 @@ impl Network {
         sink.flush(Instant::now());
     }
 
-    /// Puts a stream that the peer opened before the application.
-    pub(crate) fn offer(
-        &self,
-        conn: &Arc<Conn>,
-        connection: &mut Connection,
-        id: StreamId,
-        resource: Vec<u8>,
-    ) {
+    /// Puts a stream that the peer opened before the application, if the peer may have it.
+    pub(crate) fn offer(&self, conn: &Arc<Conn>, state: &mut State, id: StreamId, resource: Vec<u8>) {
+        let resource = String::from_utf8_lossy(&resource).into_owned();
+        let connection = &mut state.connection;
+        let client = connection.client();
+        // Asked with the lock held, so that a change either is known here or finds the stream.
+        let permit = match self.gate.permit(client, &resource, SystemTime::now()) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                tracing::info!(%client, ?resource, %denial, "refused a stream");
+                connection.refuse(id, denial.reason.refusal());
+                return;
+            }
+        };
         let Some(accepted) = self.accepted().clone() else {
             connection.refuse(id, Refusal::ShuttingDown);
             return;
@@ -365,7 +377,9 @@ impl Network {
             connection.refuse(id, Refusal::ShuttingDown);
             return;
         };
-        place.send((QSocketStream::accepted(owner, conn.clone(), connection, id, resource), from));
+        let stream = QSocketStream::accepted(owner, conn.clone(), connection, id, (resource, permit));
+        self.hold(state, id, Held { resource: stream.resource().to_owned(), until: stream.permit().until });
+        place.send((stream, from));
     }
 
     pub(crate) fn batch(&self, path: PathId, now: Instant) -> Batch<'_> {
@@ -430,26 +444,6 @@ impl Drop for Batch<'_> {
             conn.wake();
         }
         self.sink.flush(self.now);
-    }
-}
-
-/// A server's lists and Encryption keys.
-struct Lists {
-    access: AccessList,
-    keys: Vec<Arc<SharedKey>>,
-}
-
-impl Admission for Lists {
-    fn admit(&self, client: Principal) -> Result<(), Refusal> {
-        self.access.check(client).map_err(Reason::refusal)
-    }
-
-    fn holds_key(&self, client: Principal) -> bool {
-        self.keys.iter().any(|k| k.with() == client)
-    }
-
-    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<&EncryptionKey> {
-        self.keys.iter().find(|k| k.with() == client && k.id() == id).map(|k| k.key())
     }
 }
 

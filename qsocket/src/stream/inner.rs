@@ -1,6 +1,7 @@
 //! What a stream and its halves share, and everything they do with the connection under it.
 
 use super::Peer;
+use crate::access::Permit;
 use crate::connection::{Conn, State};
 use crate::endpoint::Owner;
 use qsocket_proto::connection::{Connection, ReadError, Side, WriteError};
@@ -24,6 +25,7 @@ pub(crate) struct Inner {
     pub(super) remote: SocketAddr,
     pub(super) peer: Peer,
     pub(super) resource: String,
+    pub(super) permit: Permit,
     /// Those who wait for readiness, any number of them.
     ready: Arc<Notify>,
     /// What is not acknowledged when the stream is dropped is given up, even after `shutdown`.
@@ -40,7 +42,7 @@ impl Inner {
         conn: Arc<Conn>,
         connection: &Connection,
         id: StreamId,
-        resource: String,
+        (resource, permit): (String, Permit),
     ) -> Self {
         let stats = connection.security();
         let (principal, role, local, remote) = match connection.side() {
@@ -59,6 +61,7 @@ impl Inner {
             remote,
             peer,
             resource,
+            permit,
             ready: Arc::new(Notify::new()),
             abort_on_drop: AtomicBool::new(false),
             told: AtomicBool::new(false),
