@@ -5,6 +5,7 @@
 //! an ordinary byte stream. [`demo`] runs them across 25 relays and stops relays meanwhile; [`local`] sets up the
 //! 25 relays. [`proxy`] lets programs that know SOCKS or Unix sockets, and nothing of QSocket, use it.
 
+pub mod access;
 pub mod demo;
 pub mod dns;
 pub mod local;
