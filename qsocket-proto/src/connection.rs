@@ -108,6 +108,9 @@ pub enum Event {
     Readable(StreamId),
     /// A write that found no room, or a [`finish`](Connection::finish), is worth another look.
     Writable(StreamId),
+    /// What this path brought failed to open too often: its relay alters what it carries. Nothing from it is read in
+    /// this connection any more.
+    Distrusted(PathId),
     /// The connection ended; [`Connection::error`] tells why.
     Closed,
 }

@@ -152,6 +152,9 @@ impl Conn {
                         network.offer(self, state, id, resource);
                     }
                 }
+                Event::Distrusted(relay) => {
+                    tracing::warn!(%relay, "what the relay passed on was altered; it is not read in this connection");
+                }
                 Event::Closed => self.changed.notify_waiters(),
             }
         }

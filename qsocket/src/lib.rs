@@ -51,6 +51,7 @@ pub use listener::{Incoming, IntoIncoming, QSocketListener};
 pub use qsocket_files::{keys, provision, rng};
 pub use qsocket_proto::connection::{PathStats, PathStatus, Repairs, Stats};
 pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
+pub use qsocket_proto::frame::RouteError;
 pub use qsocket_proto::ids::{PathId, Principal, Role};
 pub use qsocket_proto::open::Refusal;
 pub use qsocket_proto::raida_key::RaidaKey;

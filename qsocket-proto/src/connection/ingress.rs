@@ -62,6 +62,7 @@ impl Connection {
 
     fn on_junk(&mut self, now: Instant, id: PathId) {
         if self.paths.get_mut(id).failed(now) {
+            self.events.push_back(Event::Distrusted(id));
             self.mend_path(now, id);
         }
     }

@@ -141,6 +141,7 @@ impl Path {
             lost_bytes: self.lost_bytes,
             forged: self.forged,
             rtt: self.flow.srtt(),
+            last_error: self.last_error,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Numbers about a connection, for people and metrics.
 
+use crate::frame::RouteError;
 use crate::grid::{STRIPES, StripeSet};
 use crate::ids::{KeyId, PathId, RELAYS};
 use crate::open::MlKem;
@@ -65,6 +66,8 @@ pub struct PathStats {
     pub forged: u64,
     /// Smoothed round-trip time, once measured.
     pub rtt: Option<Duration>,
+    /// Why the route on it was refused or ended, last time.
+    pub last_error: Option<RouteError>,
 }
 
 /// Counters of a connection.

@@ -172,6 +172,12 @@ fn nine_liars_change_nothing_and_are_no_longer_listened_to() {
         for liar in liars.iter() {
             assert!(stats.paths[liar.index()].forged > 0, "{liar:?} is named");
         }
+        let no_more = |stats: Stats| {
+            PathSet::ALL.iter().filter(|p| stats.paths[p.index()].status == PathStatus::Distrusted).collect()
+        };
+        let told = [no_more(pair.client(report.client).stats()), no_more(stats.clone())];
+        assert_eq!(pair.distrusted(), told, "seed {seed}: what is not read any more is told");
+        assert!(told[1].len() >= 5 && told[1].iter().all(|p| liars.contains(p)), "seed {seed}: {told:?}");
         for honest in PathSet::ALL.iter().filter(|p| !liars.contains(*p)) {
             assert_eq!(stats.paths[honest.index()].forged, 0, "{honest:?} is not");
         }

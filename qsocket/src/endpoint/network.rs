@@ -124,7 +124,7 @@ impl Network {
     pub(super) fn hop_status(&self) -> HopStatus {
         let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
         let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
-        HopStatus { up, errors }
+        HopStatus { up, errors, false_shares: self.lock().endpoint.liars() }
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -386,10 +386,12 @@ impl Network {
         Batch { sink: Sink { network: self, dirty: PathSet::EMPTY }, path, now, touched: Vec::new() }
     }
 
-    /// Server: ends openings that found no quorum, for as long as the endpoint lives.
+    /// Server: ends openings that found no quorum, and names relays that lied about shares, for as long as the endpoint
+    /// lives.
     pub(crate) async fn expire(self: Arc<Self>) {
         /// Openings die after seconds; looking a few times a second is exact enough.
         const TICK: Duration = Duration::from_millis(250);
+        let mut known = [0; RELAYS];
         loop {
             tokio::time::sleep(TICK).await;
             let now = Instant::now();
@@ -398,8 +400,15 @@ impl Network {
             if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
                 core.endpoint.handle_timeout(now, &mut sink);
             }
+            let false_shares = core.endpoint.liars();
             drop(core);
             sink.flush(now);
+            for (relay, _) in
+                PathId::all().zip(known.iter().zip(false_shares)).filter(|(_, (old, new))| **old != *new)
+            {
+                tracing::warn!(%relay, "the relay brought a share that is not the client's: it lies");
+            }
+            known = false_shares;
         }
     }
 }

@@ -77,6 +77,8 @@ struct End {
     endpoint: Endpoint,
     connections: BTreeMap<Handle, Connection>,
     boxes: Boxes,
+    /// Paths that its connections said they read no more.
+    distrusted: PathSet,
 }
 
 struct Boxes {
@@ -98,7 +100,7 @@ impl End {
     fn new(endpoint: Endpoint) -> Self {
         let boxes =
             Boxes { outboxes: (0..RELAYS).map(|_| Outbox::new(4 << 20)).collect(), up: PathSet::EMPTY };
-        Self { endpoint, connections: BTreeMap::new(), boxes }
+        Self { endpoint, connections: BTreeMap::new(), boxes, distrusted: PathSet::EMPTY }
     }
 }
 
@@ -210,6 +212,11 @@ impl Pair {
 
     pub(super) fn pending_bytes(&self) -> usize {
         self.ends[1].endpoint.pending_bytes()
+    }
+
+    /// The paths that client and server said they read no more.
+    pub(super) fn distrusted(&self) -> [PathSet; 2] {
+        [0, 1].map(|end| self.ends[end].distrusted)
     }
 
     pub(super) fn liars(&self) -> Vec<PathId> {
@@ -438,8 +445,10 @@ impl Pair {
             for end in &mut self.ends {
                 for (handle, connection) in &mut end.connections {
                     while let Some(event) = connection.poll_event() {
-                        if event == Event::Established {
-                            end.endpoint.confirmed(*handle);
+                        match event {
+                            Event::Established => end.endpoint.confirmed(*handle),
+                            Event::Distrusted(path) => _ = end.distrusted.insert(path),
+                            _ => {}
                         }
                     }
                     let done = connection.transmit(self.now, &mut end.boxes);
@@ -494,7 +503,7 @@ impl Pair {
             return;
         }
         let now = self.now;
-        let End { endpoint, connections, boxes } = &mut self.ends[to];
+        let End { endpoint, connections, boxes, .. } = &mut self.ends[to];
         for frame in Frames::new(bytes) {
             let mut frame = frame.unwrap();
             let mut again = None;

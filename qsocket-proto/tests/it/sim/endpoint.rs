@@ -150,7 +150,7 @@ impl Live {
                         program.can_write = true;
                     }
                 }
-                Event::StreamsAllowed | Event::Closed => {}
+                Event::StreamsAllowed | Event::Distrusted(_) | Event::Closed => {}
             }
         }
         while let Some(job) = self.jobs.last()
