@@ -350,9 +350,9 @@ pub struct HopStatus {
     pub up: PathSet,
     /// Why others were lost or could not be built, last time.
     pub errors: Vec<(PathId, String)>,
-    /// At a server, how often the relay of each path brought a share that is not the one the client made: it lies. The
-    /// opening goes on without it.
-    pub false_shares: [u64; RELAYS],
+    /// At a server, relays that brought shares which are not the ones that clients made, and how often: they lie. The
+    /// openings went on without them.
+    pub false_shares: Vec<(PathId, u64)>,
 }
 
 impl fmt::Display for HopStatus {

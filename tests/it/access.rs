@@ -1,5 +1,7 @@
 //! A directory at a listener and at a client: what it refuses, and what it takes back while it is used.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use crate::network::{Network, Setup};
 use qsocket::access::policy::{Object, Policy, Rule, Subject};
 use qsocket::access::{Action, Directory, LiveDirectory};

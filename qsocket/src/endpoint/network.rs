@@ -124,7 +124,8 @@ impl Network {
     pub(super) fn hop_status(&self) -> HopStatus {
         let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
         let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
-        HopStatus { up, errors, false_shares: self.lock().endpoint.liars() }
+        let false_shares = PathId::all().zip(self.lock().endpoint.liars()).filter(|(_, count)| *count > 0);
+        HopStatus { up, errors, false_shares: false_shares.collect() }
     }
 
     pub(super) fn number(&self) -> u16 {

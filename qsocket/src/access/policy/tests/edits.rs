@@ -64,7 +64,10 @@ fn rules() -> impl Strategy<Value = Rule> {
     let on = prop::collection::vec(objects(), 1..3);
     (0..RULES.len(), to, on, may, 0..ENDS.len()).prop_map(|(name, to, on, may, end)| {
         let rule = Rule::new(RULES[name], to, on, may);
-        ENDS[end].map_or(rule.clone(), |end| rule.until(at(end)))
+        match ENDS[end] {
+            None => rule,
+            Some(end) => rule.until(at(end)),
+        }
     })
 }
 
