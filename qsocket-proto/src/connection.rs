@@ -77,6 +77,11 @@ pub const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 /// delayed acknowledgement costs at worst, so that a program tuned for TCP finds nothing slower.
 pub const MAX_HOLD: Duration = Duration::from_millis(200);
 
+/// A stream that was opened and not written to waits this long for its first bytes before an empty block opens it:
+/// whoever writes at once saves a block of 25 stripes and its acknowledgement, and whoever waits for the peer to speak first
+/// loses a millisecond.
+pub const OPENING_HOLD: Duration = Duration::from_millis(1);
+
 /// Relays whose word ends something: one more than may be missing or lie.
 pub(crate) const TEN: usize = RELAYS - SIXTEEN + 1;
 
@@ -337,7 +342,8 @@ impl Connection {
 
     // ---- commands -------------------------------------------------------------------------------------------
 
-    /// Opens a stream to `resource` (at most 255 bytes). `None` while the peer allows no further one.
+    /// Opens a stream to `resource` (at most 255 bytes). `None` while the peer allows no further one. The peer hears of it
+    /// with the first bytes, or after [`OPENING_HOLD`].
     ///
     /// # Errors
     /// The error of the connection, once it ended.
@@ -668,7 +674,7 @@ impl Connection {
             (retry, "another try to join a path"),
             (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
-            (self.held_until.filter(|_| established), "small writes that are held"),
+            (self.held_until.filter(|_| established), "small writes and openings that are held"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),
             (if established { keepalive } else { None }, "keepalive"),

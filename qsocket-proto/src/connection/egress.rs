@@ -299,7 +299,7 @@ impl Connection {
         }
     }
 
-    /// Settles when to look again at small blocks that are held.
+    /// Settles when to look again at blocks that are held.
     fn settle_hold(&mut self, now: Instant) {
         let room = self.flow.max_send.saturating_sub(self.flow.sent);
         let streams = self.sending.iter().filter_map(|id| self.streams.get(id));
@@ -308,6 +308,9 @@ impl Connection {
 
     /// Freezes and sends new blocks, a block a stream in turn, while paths take them.
     fn send_new<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
+        for id in &self.sending {
+            self.streams.get_mut(id).into_iter().for_each(|stream| stream.send.look(now));
+        }
         for _ in 0..BLOCKS_PER_CALL {
             let Some(keys) = &mut self.send_keys else { return };
             let policy = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy);

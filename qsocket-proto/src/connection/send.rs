@@ -6,8 +6,8 @@ use crate::stripe::{BlockHeader, BlockKind};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::MAX_HOLD;
 use super::recv::BLOCK_WINDOW;
+use super::{MAX_HOLD, OPENING_HOLD};
 
 /// Where a stripe went last.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ pub(crate) struct SendStream {
     pub(crate) writer_waits: bool,
     /// Small writes leave at once.
     nodelay: bool,
-    /// When the last block was frozen.
+    /// When the last block was frozen; before the first, when it might have been for the first time.
     frozen_at: Option<Instant>,
 }
 
@@ -349,9 +349,17 @@ impl SendStream {
         self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes)
     }
 
-    /// With `nodelay` off, a block that is neither full nor the last one waits while an earlier one is
-    /// unacknowledged, and not for long.
+    /// Notes when the first block might have been frozen for the first time.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.frozen_at.get_or_insert(now);
+    }
+
+    /// A first block without bytes waits for some, and not for long. With `nodelay` off, a block that is neither full
+    /// nor the last one waits while an earlier one is unacknowledged, and not for long.
     fn held_until(&self) -> Option<Instant> {
+        if self.next_block == 0 && self.pending_bytes == 0 && self.fin == Fin::Open {
+            return self.frozen_at.map(|at| at + OPENING_HOLD);
+        }
         let small = self.fin == Fin::Open
             && self.pending.len() == 1
             && self.pending.front().is_some_and(|b| b.len() < MAX_BLOCK_BYTES);

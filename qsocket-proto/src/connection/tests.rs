@@ -38,6 +38,36 @@ fn one_round_trip_opens_and_data_follows_at_once() {
 }
 
 #[test]
+fn a_stream_opens_with_its_first_bytes_or_soon_without() {
+    let mut pair = Pair::new(3);
+    let client = pair.open();
+    let blocks = |pair: &mut Pair| pair.client(client).stats().blocks_sent;
+    let before = blocks(&mut pair);
+    let stream = pair.client(client).open(b"echo").unwrap().unwrap();
+    pair.transmit_once(client);
+    assert_eq!(blocks(&mut pair), before, "the opening waits for bytes");
+    pair.client(client).write(stream, b"hello").unwrap();
+    pair.run_until(|p| p.has_accepted());
+    assert_eq!(blocks(&mut pair), before + 1, "one block for the opening and the bytes");
+    pair.accepted().unwrap();
+
+    // Nobody writes: the peer is to speak first, and hears of the stream.
+    let start = pair.now;
+    pair.client(client).open(b"greets").unwrap().unwrap();
+    pair.run_until(|p| p.has_accepted());
+    assert_eq!(pair.now - start, OPENING_HOLD + pair.round_trip() / 2);
+    assert_eq!(blocks(&mut pair), before + 2);
+    pair.accepted().unwrap();
+
+    // The end is as good as bytes.
+    let start = pair.now;
+    let stream = pair.client(client).open(b"nothing").unwrap().unwrap();
+    pair.client(client).finish(stream).unwrap();
+    pair.run_until(|p| p.has_accepted());
+    assert_eq!(pair.now - start, pair.round_trip() / 2);
+}
+
+#[test]
 fn bytes_arrive_exactly_in_both_directions_with_a_verified_end() {
     let mut pair = Pair::new(2);
     let (up, down) = (pattern(5 * MIB + 17), pattern(3 * MIB + 1));
