@@ -5,6 +5,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -65,6 +66,14 @@ struct Served {
     _raida: LocalRaida,
 }
 
+/// The body of a resource, by way of a local proxy's Unix socket.
+async fn fetch(socket: &Path, path: &str) -> reqwest::Result<String> {
+    let client = reqwest::Client::builder().unix_socket(socket).build()?;
+    // The host is not looked up: the socket leads to one server.
+    let response = client.get(format!("http://web.example{path}")).send().await?;
+    response.error_for_status()?.text().await
+}
+
 /// Runs curl, and gives its exit code and what it printed.
 async fn curl(arguments: &[&str]) -> Option<(i32, String)> {
     let curl = Command::new("curl").args(["--silent", "--max-time", "30"]).args(arguments).output().await;
@@ -114,9 +123,8 @@ async fn a_unix_socket() {
     let running = forward.run(world.client.clone(), format!("{NAME}:80"), Limits::default(), stop.clone());
     let running = tokio::spawn(running);
 
-    let client = reqwest::Client::builder().unix_socket(path.clone()).build().unwrap();
-    let answer = client.get("http://anything/").send().await.unwrap();
-    assert_eq!(answer.text().await.unwrap(), world.expected);
+    assert_eq!(fetch(&path, "/").await.unwrap(), world.expected);
+    assert!(fetch(&path, "/missing").await.unwrap_err().is_status());
     if let Some(answer) = curl(&["--unix-socket", path.to_str().unwrap(), "http://anything/"]).await {
         assert_eq!(answer, (0, world.expected));
     }

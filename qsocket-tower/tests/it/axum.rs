@@ -12,7 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use qsocket::QSocketListener;
+use qsocket::{Endpoint, QSocketListener, QSocketStream};
 use qsocket_tower::PeerInfo;
 use qsocket_tower::axum::{AxumListener, Peer, PeerMissing};
 use qsocket_tower::hyper::Connector;
@@ -21,7 +21,8 @@ use std::sync::Arc;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 /// More than a window and many blocks.
 const LARGE: usize = 5_000_000;
@@ -53,6 +54,17 @@ async fn last(mut socket: WebSocket) {
 async fn panics(mut socket: WebSocket) {
     socket.recv().await.unwrap().unwrap();
     panic!("meant");
+}
+
+/// A web socket over a stream of its own.
+async fn web_socket(
+    endpoint: &Endpoint,
+    server: &str,
+    path: &str,
+) -> tungstenite::Result<WebSocketStream<QSocketStream>> {
+    let stream = endpoint.connect(server).await?;
+    let (socket, _) = tokio_tungstenite::client_async(format!("ws://{server}{path}"), stream).await?;
+    Ok(socket)
 }
 
 /// Serves until the sender is used or dropped.
@@ -123,13 +135,10 @@ async fn http2_with_prior_knowledge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn web_socket() {
+async fn web_socket_messages() {
     let (network, listener) = start().await;
     let (_stop, _server) = serve(listener, router());
-    let stream = network.client.connect(format!("{NAME}:80")).await.unwrap();
-    let (mut socket, response) =
-        tokio_tungstenite::client_async(format!("ws://{NAME}/ws"), stream).await.unwrap();
-    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut socket = web_socket(&network.client, &format!("{NAME}:80"), "/ws").await.unwrap();
     let large = Message::binary(vec![7; 1_000_000]);
     for message in [Message::text("hello"), large, Message::binary(Vec::new())] {
         socket.send(message.clone()).await.unwrap();
@@ -147,9 +156,7 @@ async fn a_web_socket_that_is_dropped_ends_and_one_that_panics_is_cut() {
     let (network, listener) = start().await;
     let (_stop, _server) = serve(listener, router());
     for path in ["/last", "/panic"] {
-        let stream = network.client.connect(format!("{NAME}:80")).await.unwrap();
-        let (mut socket, _) =
-            tokio_tungstenite::client_async(format!("ws://{NAME}{path}"), stream).await.unwrap();
+        let mut socket = web_socket(&network.client, &format!("{NAME}:80"), path).await.unwrap();
         socket.send(Message::text("go")).await.unwrap();
         // Below the messages, to see how the stream itself ends.
         let mut stream = socket.into_inner();

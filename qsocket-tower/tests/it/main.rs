@@ -6,4 +6,6 @@ mod axum;
 mod hyper;
 mod network;
 mod postgres;
+mod program;
+mod redis;
 mod tonic;
