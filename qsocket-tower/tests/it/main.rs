@@ -7,5 +7,6 @@ mod hyper;
 mod network;
 mod postgres;
 mod program;
+mod recipes;
 mod redis;
 mod tonic;

@@ -1,0 +1,26 @@
+//! `docs/recipes.md` shows code that runs: each block stands, word for word, in the file that its section names first.
+
+use std::fs;
+use std::path::Path;
+
+const PAGE: &str = "docs/recipes.md";
+
+#[test]
+fn the_page_shows_what_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = fs::read_to_string(root.join(PAGE)).unwrap();
+    let sections: Vec<_> = page.split("\n## ").skip(1).collect();
+    let mut blocks = 0;
+    for section in sections {
+        let title = section.lines().next().unwrap();
+        for block in section.split("\n```rust\n").skip(1) {
+            let block = block.split_once("\n```\n").unwrap().0;
+            let (_, link) = section.split_once("](../").expect(title);
+            let file = link.split_once(')').unwrap().0;
+            let source = fs::read_to_string(root.join(file)).expect(file);
+            assert!(file.ends_with(".rs") && source.contains(block), "{title}: not in {file}:\n{block}");
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 5, "{PAGE} has {blocks} blocks");
+}
