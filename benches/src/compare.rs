@@ -11,6 +11,7 @@ mod peer;
 mod peers;
 mod subject;
 mod table;
+mod web;
 
 use std::path::PathBuf;
 
@@ -58,9 +59,9 @@ impl Args {
     fn plan(&self) -> Result<Plan> {
         ensure!(self.bytes >= 1 << 20, "--bytes must be at least 1048576 to measure a transfer");
         Ok(if self.quick {
-            Plan { bytes: self.bytes.min(64 << 20), connections: 50, streams: 50, echoes: 500 }
+            Plan { bytes: self.bytes.min(64 << 20), connections: 50, streams: 50, echoes: 500, requests: 500 }
         } else {
-            Plan { bytes: self.bytes, connections: 200, streams: 500, echoes: 3000 }
+            Plan { bytes: self.bytes, connections: 200, streams: 500, echoes: 3000, requests: 3000 }
         })
     }
 }

@@ -18,7 +18,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the side-by-side table: bulk, opening and echo against mutual TLS 1.3
+    /// Print the side-by-side table: bulk, opening, echo and axum against mutual TLS 1.3
     Compare(compare::Args),
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is measured. The values are in bytes per second, seconds per byte, or seconds.
+use super::web::Load;
+
+/// What is measured. The values are in bytes per second, seconds per byte, seconds, or answers per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     Goodput,
@@ -16,11 +18,14 @@ pub(crate) enum Figure {
     Echo,
     EchoTail,
     EchoClientCpu,
+    Answers(Load),
+    Answer(Load),
+    AnswerTail(Load),
 }
 
 impl Figure {
-    /// In the order of the table.
-    pub(crate) const ALL: [Self; 10] = [
+    /// Those that are not of a load.
+    const PLAIN: [Self; 10] = [
         Self::Goodput,
         Self::BulkTotalCpu,
         Self::BulkClientCpu,
@@ -33,9 +38,33 @@ impl Figure {
         Self::EchoClientCpu,
     ];
 
-    /// The first column.
-    pub(crate) fn name(self) -> &'static str {
+    /// In the order of the table.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let of_load = |load| [Self::Answers(load), Self::Answer(load), Self::AnswerTail(load)];
+        Self::PLAIN.into_iter().chain(Load::ALL.into_iter().flat_map(of_load))
+    }
+
+    /// A value in the unit of the name.
+    pub(crate) fn scale(self, value: f64) -> f64 {
         match self {
+            Self::Goodput => value / 1e9,
+            Self::BulkTotalCpu | Self::BulkClientCpu | Self::BulkServerCpu => value * 1e9,
+            Self::Answers(_) => value,
+            _ => value * 1e6,
+        }
+    }
+
+    /// The figure of the reference that this one is divided by. A stream on an open connection stands
+    /// against what a TLS user does instead: a whole new connection.
+    pub(crate) fn against(self) -> Self {
+        if self == Self::Stream { Self::Connection } else { self }
+    }
+}
+
+/// The first column.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Goodput => "P1 bulk goodput, GB/s",
             Self::BulkTotalCpu => "P1 CPU of everything, ns/B",
             Self::BulkClientCpu => "P2 client CPU, bulk, ns/B",
@@ -46,22 +75,10 @@ impl Figure {
             Self::Echo => "P4 64 B echo, p50, us",
             Self::EchoTail => "P4 64 B echo, p99, us",
             Self::EchoClientCpu => "P4 client CPU, 64 B echo, us",
-        }
-    }
-
-    /// A value in the unit of the name.
-    pub(crate) fn scale(self, value: f64) -> f64 {
-        match self {
-            Self::Goodput => value / 1e9,
-            Self::BulkTotalCpu | Self::BulkClientCpu | Self::BulkServerCpu => value * 1e9,
-            _ => value * 1e6,
-        }
-    }
-
-    /// The figure of the reference that this one is divided by. A stream on an open connection stands
-    /// against what a TLS user does instead: a whole new connection.
-    pub(crate) fn against(self) -> Self {
-        if self == Self::Stream { Self::Connection } else { self }
+            Self::Answers(load) => return write!(f, "P5 axum, {load}, requests/s"),
+            Self::Answer(load) => return write!(f, "P5 axum, {load}, p50, us"),
+            Self::AnswerTail(load) => return write!(f, "P5 axum, {load}, p99, us"),
+        })
     }
 }
 
@@ -234,6 +251,7 @@ mod tests {
         let echo = Goal::of(Figure::Echo, Mode::Adaptive).unwrap();
         assert!(!echo.met(9.0, 130.1), "the absolute bound counts too");
         assert_eq!(Goal::of(Figure::EchoTail, Mode::Full), None);
+        assert_eq!(Goal::of(Figure::AnswerTail(Load::Http2Many), Mode::Full), None);
     }
 
     #[test]
@@ -250,6 +268,15 @@ mod tests {
         let ratio = ours.ratio(&reference, Figure::Stream);
         assert_eq!(ratio, Some(Summary { median: 0.25, least: 0.25, most: 0.75 }));
         assert_eq!(ours.ratio(&reference, Figure::Echo), None);
+    }
+
+    #[test]
+    fn answers_are_counted_by_the_second_and_timed_in_microseconds() {
+        let load = Load::Http1Many;
+        assert_eq!(Figure::Answers(load).scale(1500.0), 1500.0);
+        assert_eq!(Figure::AnswerTail(load).scale(0.0015), 1500.0);
+        assert_eq!(Figure::AnswerTail(load).to_string(), "P5 axum, HTTP/1.1, 32 at a time, p99, us");
+        assert_eq!(Figure::all().count(), 10 + 3 * Load::ALL.len());
     }
 
     #[test]

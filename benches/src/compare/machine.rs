@@ -30,7 +30,7 @@ pub(crate) fn describe() -> String {
             system.machine().to_string_lossy()
         ),
     );
-    for package in ["rustls", "aws-lc-rs", "tokio", "tokio-rustls"] {
+    for package in ["rustls", "aws-lc-rs", "tokio", "tokio-rustls", "axum", "hyper"] {
         item(package, &locked(package).unwrap_or("unknown").replace('"', ""));
     }
     list
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn every_line_has_a_value() {
         let list = describe();
-        assert!(list.lines().count() == 8 && !list.contains("unknown"), "{list}");
+        assert!(list.lines().count() == 10 && !list.contains("unknown"), "{list}");
         assert!(list.contains("- rustls: 0.23."), "{list}");
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::figures::{Figure, Sample};
 use super::peer::Peer;
+use super::web::{self, Load};
 
 /// How much one round measures.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) streams: usize,
     /// Echoes, one after another.
     pub(crate) echoes: usize,
+    /// Requests for each [`Load`].
+    pub(crate) requests: usize,
 }
 
 impl Plan {
@@ -34,6 +37,7 @@ impl Plan {
             connections: self.connections / 8 + 1,
             streams: self.streams / 8 + 1,
             echoes: self.echoes / 8 + 1,
+            requests: self.requests / 8 + 1,
         }
     }
 }
@@ -126,12 +130,14 @@ async fn serve<P: Peer>(
     if listening.send(address).is_err() {
         return Ok(());
     }
+    let web = web::serve(web::hello());
     let accepting = async {
         loop {
             let stream = peer.accept(&mut listener).await?;
+            let web = web.clone();
             tokio::spawn(async move {
                 // A client that leaves is seen, and reported, at its own end.
-                let _ = answer(stream).await;
+                let _ = answer(stream, web).await;
             });
         }
     };
@@ -152,13 +158,17 @@ async fn serve<P: Peer>(
 mod mode {
     pub(super) const ECHO: u8 = b'E';
     pub(super) const SINK: u8 = b'S';
+    pub(super) const HTTP: u8 = b'H';
 }
 
-/// Serves one stream: echoes everything, or swallows everything and then tells how much it was.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
+/// Serves one stream: echoes everything, or swallows everything and then tells how much it was, or lets `web` answer.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, web: mpsc::Sender<S>) -> Result<()> {
     let mode = stream.read_u8().await?;
     stream.write_all(&[mode]).await?;
     stream.flush().await?;
+    if mode == mode::HTTP {
+        return web.send(stream).await.map_err(|_| anyhow!("the web server is gone"));
+    }
     let mut buffer = vec![0; BUFFER];
     let mut total = 0_u64;
     loop {
@@ -212,6 +222,9 @@ impl<P: Peer> Client<'_, P> {
         self.connections(plan.connections, &mut sample).await.context("new connections")?;
         self.streams(plan.streams, &mut sample).await.context("new streams")?;
         self.echo(plan.echoes, &mut sample).await.context("echo")?;
+        for load in Load::ALL {
+            self.requests(load, plan.requests, &mut sample).await.with_context(|| load.to_string())?;
+        }
         Ok(sample)
     }
 
@@ -312,6 +325,17 @@ impl<P: Peer> Client<'_, P> {
         ensure!(reply == message, "the echo came back changed");
         end(stream).await
     }
+
+    /// Requests to an axum, in the way of `load`.
+    async fn requests(&mut self, load: Load, requests: usize, sample: &mut Sample) -> Result<()> {
+        let answers = web::ask(load, requests, async || self.stream(mode::HTTP).await).await?;
+        sample.set(Figure::Answers(load), answers.rate());
+        let mut times = answers.times();
+        times.sort_unstable();
+        sample.set(Figure::Answer(load), quantile(&times, 0.5));
+        sample.set(Figure::AnswerTail(load), quantile(&times, 0.99));
+        Ok(())
+    }
 }
 
 /// Sends one byte and waits until it comes back.
@@ -349,12 +373,17 @@ impl Times {
         (thread_cpu() - self.cpu).as_secs_f64() / self.times.len().max(1) as f64
     }
 
-    /// Seconds that this share of the operations stayed within (nearest rank).
+    /// Seconds that this share of the operations stayed within.
     fn quantile(&mut self, share: f64) -> f64 {
         self.times.sort_unstable();
-        let rank = (share * self.times.len() as f64).ceil() as usize;
-        self.times.get(rank.saturating_sub(1)).copied().unwrap_or_default().as_secs_f64()
+        quantile(&self.times, share)
     }
+}
+
+/// Seconds that this share of sorted times stayed within (nearest rank).
+fn quantile(sorted: &[Duration], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]
@@ -365,13 +394,13 @@ mod tests {
     use crate::compare::peers::qsocket::QSocket;
     use crate::compare::peers::tls::{KeyExchange, Tls};
 
-    const PLAN: Plan = Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20 };
+    const PLAN: Plan = Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20, requests: 40 };
 
     /// Every figure of a peer without streams inside a connection is there and positive.
     fn check(subject: &Subject) {
         for _ in 0..2 {
             let sample = subject.measure(&PLAN).unwrap();
-            for figure in Figure::ALL {
+            for figure in Figure::all() {
                 let value = sample.get(figure);
                 assert_eq!(value.is_none(), figure == Figure::Stream, "{figure:?}");
                 assert!(value.is_none_or(|value| value > 0.0 && value.is_finite()), "{figure:?}: {value:?}");
@@ -398,7 +427,7 @@ mod tests {
             let subject = Subject::start(QSocket::new(mode)).unwrap();
             for _ in 0..2 {
                 let sample = subject.measure(&PLAN).unwrap();
-                for figure in Figure::ALL {
+                for figure in Figure::all() {
                     let value = sample.get(figure).unwrap();
                     assert!(value > 0.0 && value.is_finite(), "{mode} {figure:?}: {value:?}");
                 }

@@ -18,7 +18,7 @@ pub(crate) fn render(ours: &[(Mode, Column<'_>)], reference: Column<'_>, beside:
     let mut table = String::new();
     row(&mut table, header.iter().map(ToString::to_string));
     row(&mut table, header.iter().map(|_| "---".to_owned()));
-    for figure in Figure::ALL {
+    for figure in Figure::all() {
         for (mode, (_, samples)) in ours {
             let value = samples.summary(figure).map(|summary| summary.map(|value| figure.scale(value)));
             let ratio = samples.ratio(reference.1, figure);
@@ -28,7 +28,7 @@ pub(crate) fn render(ours: &[(Mode, Column<'_>)], reference: Column<'_>, beside:
                 if met { "yes" } else { "no" }.to_owned()
             });
             let mut cells = vec![
-                figure.name().to_owned(),
+                figure.to_string(),
                 mode.to_string(),
                 value.map_or_else(none, |value| value.to_string()),
                 cell(reference.1.summary(figure.against()), figure),
@@ -65,14 +65,16 @@ pub(crate) fn preamble(plan: &Plan, rounds: usize, load: Option<f64>) -> String 
     format!(
         "Median of {rounds} interleaved rounds (smallest..largest). A ratio is ours divided by the reference \
          inside one round. One round: {} MiB of bulk data in one direction, {} new connections, {} new \
-         streams where a connection has streams, {} echoes of {ECHO} bytes. Client, server and everything \
-         between them share this machine. CPU time of client and server is that of their threads; a TLS \
+         streams where a connection has streams, {} echoes of {ECHO} bytes, {} requests for each line of P5. \
+         Client, server and everything between them share this machine; client and server have one thread each. CPU time of client and server is that of their threads; a TLS \
          connection is a full handshake with certificates at both ends. A new stream is compared with a new \
-         TLS connection. Load average before the run: {load}; other work on the machine distorts figures.\n",
+         TLS connection. P5 is an axum that answers 13 bytes, and hyper's client, over connections that are kept: with \
+         HTTP/1.1 one for each request at a time, with HTTP/2 one for all. Load average before the run: {load}; other work on the machine distorts figures.\n",
         plan.bytes >> 20,
         plan.connections,
         plan.streams,
         plan.echoes,
+        plan.requests,
     )
 }
 
@@ -115,7 +117,7 @@ mod tests {
         let table = render(&ours, ("tls", &reference), &[("tcp", &reference)]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[0], "| figure | mode | ours | tls | ratio | goal | met | tcp |");
-        assert_eq!(lines.len(), 2 + 2 * Figure::ALL.len());
+        assert_eq!(lines.len(), 2 + 2 * Figure::all().count());
         let columns = lines[0].matches('|').count();
         assert!(lines.iter().all(|line| line.matches('|').count() == columns));
         assert_eq!(
