@@ -1,0 +1,8 @@
+//! The examples as programs: 25 relays here, everything else in a process of its own, and real clients.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod echo;
+mod readme;
+mod twins;
+mod world;
