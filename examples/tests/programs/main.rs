@@ -4,5 +4,6 @@
 
 mod echo;
 mod readme;
+mod site;
 mod twins;
 mod world;
