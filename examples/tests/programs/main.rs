@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod echo;
+mod grpc;
 mod readme;
 mod site;
 mod twins;
