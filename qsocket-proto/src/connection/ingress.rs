@@ -6,6 +6,7 @@ use super::paths::Joined;
 use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
 use crate::control::{Ack, ControlFrame};
+use crate::fault_points::{Point, hit};
 use crate::grid::{Plan, StripeSet, is_complete};
 use crate::ids::{PathId, StreamId};
 use crate::open::Refusal;
@@ -162,6 +163,7 @@ impl Connection {
                 *noted = next;
                 true
             }
+            None if hit(Point::NoLastAck) => false,
             None => self.ack_gone.len() < MAX_GONE && self.ack_gone.insert(id, next).is_none(),
         }
     }
@@ -246,7 +248,7 @@ impl Connection {
     fn wait_for_data(&mut self, now: Instant, id: StreamId, block: u64) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         let Some(assembly) = stream.recv.assemblies.get_mut(&block) else { return false };
-        if assembly.block_len() <= EAGER_BYTES {
+        if assembly.block_len() <= EAGER_BYTES && !hit(Point::MorePatience) || hit(Point::NoPatience) {
             return false;
         }
         let since = *assembly.solvable_since.get_or_insert(now);
@@ -308,6 +310,11 @@ impl Connection {
     }
 
     fn ack_within(&mut self, now: Instant, delay: Duration) {
+        let delay = match delay {
+            _ if hit(Point::AckNow) => Duration::ZERO,
+            delay if hit(Point::AckLate) => delay.max(COUNTER_DELAY),
+            delay => delay,
+        };
         let at = now + delay;
         self.ack_at = Some(self.ack_at.map_or(at, |t| t.min(at)));
     }

@@ -1,5 +1,6 @@
 //! The sending half of a stream: bytes that wait, and frozen blocks that wait for their acknowledgement.
 
+use crate::fault_points::{Point, hit};
 use crate::grid::{MAX_BLOCK_BYTES, ParitySet, StripeId, StripeSet, is_complete, stripe_len};
 use crate::ids::{PathId, SIXTEEN};
 use crate::stripe::{BlockHeader, BlockKind};
@@ -159,7 +160,7 @@ impl SendStream {
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
         self.pending_bytes += bytes.len();
         while !bytes.is_empty() {
-            if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) {
+            if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) || hit(Point::SmallBlock) {
                 let begin = self.fresh();
                 self.pending.push_back(begin);
             }
