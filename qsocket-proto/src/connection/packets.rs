@@ -158,11 +158,13 @@ impl Speaker {
         }
         self.unacked.insert(number, Unacked { topics, sent: now, tried: paths });
         let window = if hit(Point::EarlyRepeat) { 128 } else { CONTROL_WINDOW };
-        let stale = number.saturating_sub(window / 2);
-        while let Some((&oldest, _)) = self.unacked.first_key_value()
-            && oldest < stale
-        {
-            self.repeat(oldest);
+        let oldest = self.unacked.first_key_value().map(|(n, _)| *n);
+        if oldest.is_some_and(|oldest| oldest < number.saturating_sub(window / 2)) {
+            // Many at once, for what is said again shares packets. One packet for each would make the next one stale,
+            // and so on for ever.
+            let stale: Vec<u64> =
+                self.unacked.range(..number.saturating_sub(window / 4)).map(|(n, _)| *n).collect();
+            stale.into_iter().for_each(|n| self.repeat(n));
         }
     }
 

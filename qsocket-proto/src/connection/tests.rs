@@ -379,6 +379,29 @@ fn two_hundred_streams_at_once_share_the_windows_without_starving() {
 }
 
 #[test]
+fn more_control_packets_than_a_peer_remembers_do_not_repeat_each_other_for_ever() {
+    let mut pair = Pair::new(456);
+    let client = pair.open();
+    let streams: Vec<_> = (0..1500).map(|_| pair.client(client).open(b"").unwrap().unwrap()).collect();
+    // Each RESET in a packet of its own, and all of them within one round trip.
+    let mut calls = 0;
+    for stream in streams {
+        pair.client(client).reset(stream, 7);
+        while pair.transmit_once(client).more {
+            calls += 1;
+            assert!(calls < 100, "what was said is said again and again, and nothing was lost");
+        }
+    }
+    pair.run_for(Duration::from_secs(2));
+    // Every RESET arrived: what the application saw of a stream, it can let go of, and nothing is left.
+    while let Some((server, id, _)) = pair.accepted() {
+        assert_eq!(pair.server(server).read(id, &mut [0; 8]), Err(ReadError::Reset(7)));
+        pair.server(server).release(id);
+    }
+    assert_eq!(pair.server_stream_count(), 0);
+}
+
+#[test]
 fn keys_are_replaced_at_lowered_limits_while_data_flows() {
     let limits = KeyLimits { soft_seals: 60, hard_seals: 4000, age: Duration::from_secs(3600) };
     let mut pair = Pair::with(460, |c| c.key_limits = limits, |c| c.key_limits = limits);

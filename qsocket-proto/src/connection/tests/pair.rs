@@ -208,6 +208,10 @@ impl Pair {
         self.ends[1].connections.values().filter(|c| !c.is_closed()).count()
     }
 
+    pub(super) fn server_stream_count(&self) -> usize {
+        self.ends[1].connections.values().map(Connection::stream_count).sum()
+    }
+
     pub(super) fn pending_bytes(&self) -> usize {
         self.ends[1].endpoint.pending_bytes()
     }
