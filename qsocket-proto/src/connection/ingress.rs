@@ -198,6 +198,8 @@ impl Connection {
             loop {
                 let lying = self.parking.stripes(id, block);
                 if lying.is_empty() && !is_complete(have) || !is_complete(have.union(lying)) {
+                    // What lay here did not open: there is nothing left to lose patience with.
+                    self.patience.remove(&(id, block));
                     return;
                 }
                 if !impatient && self.wait_for_data(now, id, block) {

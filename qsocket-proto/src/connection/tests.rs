@@ -663,6 +663,33 @@ fn junk_is_charged_to_the_path_that_brings_it() {
 }
 
 #[test]
+fn a_block_that_forged_parity_made_look_complete_is_waited_for_without_spinning() {
+    let mut pair = Pair::new(552);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    // Of block 0, slot i is on path i. Three data stripes are lost, three parity stripes arrive, one of them is forged.
+    let paths = |all: &[u8]| all.iter().map(|i| PathId::new(*i).unwrap()).collect::<PathSet>();
+    let lost = paths(&[0, 1, 2, 9, 14, 19, 20, 21, 22]);
+    pair.cut(lost);
+    pair.mangle(paths(&[4]), |_, payload| {
+        *payload.last_mut().unwrap() ^= 1;
+        Verdict::Pass
+    });
+    let up = pattern(100_000);
+    pair.client(client).write(stream, &up).unwrap();
+    pair.client(client).finish(stream).unwrap();
+    let (begin, mut steps) = (pair.now, 0);
+    while !pair.client(client).is_finished(stream) {
+        assert!(pair.step(), "nothing more happens");
+        steps += 1;
+        assert!(steps < 2_000, "{steps} wake-ups within {:?}", pair.now - begin);
+    }
+    let (server, id, _) = pair.accepted().unwrap();
+    assert!(pair.read_all(server, id) == up);
+    assert!(pair.server(server).stats().paths[4].forged > 0);
+}
+
+#[test]
 fn nothing_secret_shows_in_debug_output() {
     let mut pair = Pair::new(560);
     pair.client_key = Some((KeyId([1; 16]), [0xa7; 32]));
