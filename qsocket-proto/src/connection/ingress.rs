@@ -379,6 +379,8 @@ impl Connection {
             ControlFrame::Reset { stream, code, final_size } => self.on_reset(now, stream, code, final_size),
             ControlFrame::Stop { stream, code } => {
                 self.ack_soon_and_wide(now);
+                // It may overtake the first block.
+                self.begin_peer_streams(stream);
                 self.reset(stream, code);
                 self.wake_writer(stream);
                 self.collect(stream);

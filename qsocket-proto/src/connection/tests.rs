@@ -342,6 +342,48 @@ fn streams_whose_windows_are_closed_hold_up_no_other() {
 }
 
 #[test]
+fn streams_that_their_reader_lets_go_of_give_their_part_of_the_window_back() {
+    let window = 128 * 1024;
+    let mut pair = Pair::with(457, |c| c.connection_window = window, |_| ());
+    let client = pair.open();
+    // Together eight times what the client allows over all streams.
+    for round in 0..16 {
+        let stream = pair.client(client).open(b"").unwrap().unwrap();
+        pair.run_until(|p| p.has_accepted());
+        let (server, id, _) = pair.accepted().unwrap();
+        pair.server(server).write(id, &pattern(window as usize / 2)).unwrap();
+        if round % 2 == 0 {
+            // Some of the bytes are on their way, some are here and not read.
+            pair.run_for(Duration::from_millis(round));
+        }
+        pair.client(client).release(stream);
+        pair.run_for(Duration::from_secs(1));
+        let written = pair.server(server).write(id, b"more");
+        assert_eq!(written, Err(WriteError::Stopped(0)), "round {round}");
+        pair.server(server).release(id);
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!((pair.client(client).stream_count(), pair.server(server).stream_count()), (0, 0));
+    }
+    let report = pair.transfer(client, b"ask", &pattern(MIB));
+    assert_eq!(report.down, pattern(MIB));
+}
+
+#[test]
+fn a_stop_that_overtakes_the_first_block_is_not_lost() {
+    let mut pair = Pair::new(458);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    // The first block is held up, the STOP is not.
+    pair.mangle(PathSet::ALL, |_, payload| if payload[0] == 1 { Verdict::Drop } else { Verdict::Pass });
+    pair.client(client).stop(stream, 9);
+    pair.run_for(Duration::from_millis(100));
+    pair.mangle(PathSet::ALL, |_, _| Verdict::Pass);
+    pair.run_until(|p| p.has_accepted());
+    let (server, id, _) = pair.accepted().unwrap();
+    assert_eq!(pair.server(server).write(id, b"unwanted"), Err(WriteError::Stopped(9)));
+}
+
+#[test]
 fn two_hundred_streams_at_once_share_the_windows_without_starving() {
     let mut pair = Pair::new(455);
     let client = pair.open();

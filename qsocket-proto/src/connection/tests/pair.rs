@@ -524,6 +524,10 @@ impl Pair {
 
     pub(super) fn start(&mut self, up: &[u8], down: &[u8]) -> Transfer {
         let client = self.open();
+        self.begin(client, up, down)
+    }
+
+    fn begin(&mut self, client: Handle, up: &[u8], down: &[u8]) -> Transfer {
         let stream = self.client(client).open(b"").unwrap().unwrap();
         Transfer {
             client,
@@ -597,6 +601,12 @@ impl Pair {
             }
             assert!(self.step(), "nothing more happens");
         }
+    }
+
+    /// An exchange over a connection that is open.
+    pub(super) fn transfer(&mut self, client: Handle, up: &[u8], down: &[u8]) -> Report {
+        let transfer = self.begin(client, up, down);
+        self.finish(transfer)
     }
 
     pub(super) fn exchange(&mut self, up: &[u8], down: &[u8]) -> Report {
