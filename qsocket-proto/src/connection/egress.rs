@@ -416,7 +416,7 @@ impl Connection {
                 // and none for a block whose ACK was lost.
                 let believe = !std::mem::replace(&mut block.doubted, true);
                 let held = block.outstanding(|s| believe && paths.get(s.path).flow.acked() >= s.end);
-                mended |= block.mend(held);
+                mended |= block.mend(held) || !believe && block.ask_again();
             }
         }
         if overdue > 0 && !mended && !repeated {

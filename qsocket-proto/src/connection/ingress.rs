@@ -202,7 +202,8 @@ impl Connection {
                     self.patience.remove(&(id, block));
                     return;
                 }
-                if !impatient && self.wait_for_data(now, id, block) {
+                // What is at hand already waits for nothing.
+                if !impatient && !is_complete(have) && self.wait_for_data(now, id, block) {
                     return;
                 }
                 let needed = Plan::new(have.union(lying)).needs().difference(have);

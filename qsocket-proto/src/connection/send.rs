@@ -70,6 +70,13 @@ impl SentBlock {
         self.due != before
     }
 
+    /// If the receiver said that it holds enough and never that it is done, schedules one stripe that it holds: it
+    /// acknowledges again what it is sent for nothing. True if that was the case.
+    pub(crate) fn ask_again(&mut self) -> bool {
+        is_complete(self.peer_has)
+            && StripeSet::DATA.iter().next().is_some_and(|stripe| self.due.insert(stripe))
+    }
+
     pub(crate) fn record(&mut self, stripe: StripeId, path: PathId, end: u64, now: Instant) {
         self.due.remove(stripe);
         self.first_sent.get_or_insert(now);
@@ -381,5 +388,24 @@ impl SendStream {
         self.pending_bytes = 0;
         self.in_flight_bytes = 0;
         Some(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_has_enough_and_does_not_say_so_is_asked_again() {
+        let mut stream = SendStream::new(Vec::new(), 1 << 20, true);
+        stream.write(b"bytes");
+        let block = stream.freeze(Instant::now(), 1 << 20, 1, ParitySet::Mds).unwrap();
+        assert!(!block.ask_again(), "nothing is known yet");
+        block.peer_has = StripeSet::DATA;
+        // Nothing is missing, and nothing else would ever be sent.
+        assert!(!block.mend(block.peer_has));
+        assert!(block.ask_again());
+        assert_eq!(block.due.len(), 1);
+        assert!(!block.ask_again(), "once is enough");
     }
 }
