@@ -726,8 +726,9 @@ impl Connection {
     /// Forgets a stream that is over on both sides and in the application.
     fn collect(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get(&id) else { return };
-        let received = stream.recv.is_finished() || stream.recv.is_stopped();
-        if !(stream.released && stream.send.is_finished() && received) {
+        // A stream that this end stopped stays until its final size is known, by FIN or by the answer to STOP: what is
+        // on its way counts against the connection's window, and must be given back.
+        if !(stream.released && stream.send.is_finished() && stream.recv.is_finished()) {
             return;
         }
         if self.ack_streams.remove(&id) {

@@ -13,6 +13,11 @@ pub mod control;
 pub mod crypto;
 pub mod endpoint;
 pub mod enrol;
+#[cfg(feature = "fault-points")]
+pub mod fault_points;
+#[cfg(not(feature = "fault-points"))]
+#[expect(unreachable_pub, reason = "public with its feature")]
+mod fault_points;
 pub mod frame;
 pub mod gf256;
 pub mod grid;

@@ -9,11 +9,12 @@ use super::send::SentBlock;
 use super::stats::Stats;
 use super::{Connection, Hops, MAX_ACK_DELAY, Side, State};
 use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS, PathCount, StreamAck};
+use crate::fault_points::{Point, hit};
 use crate::frame::{DATA_OVERHEAD, Frame};
 use crate::grid::{self, ParitySet, StripeId, StripeSet, is_complete, placement};
 use crate::ids::{PathId, PathSet, RELAYS, SIXTEEN, StreamId};
 use crate::stripe::{CONTROL_HEADER_BYTES, MAX_CONTROL_BYTES, STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Blocks that one call sends at the most before it gives other connections on the same thread a turn.
 const BLOCKS_PER_CALL: usize = 32;
@@ -137,7 +138,10 @@ impl Connection {
 
     fn send_control<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
         self.control_blocked = false;
-        for _ in 0..PACKETS_PER_CALL {
+        for sent in 0..PACKETS_PER_CALL {
+            if sent > 0 && hit(Point::ShortCall) {
+                break;
+            }
             let ack_due = self.ack_at.is_some_and(|t| t <= now);
             if !ack_due && !self.speaker.has_due() {
                 return;
@@ -202,6 +206,9 @@ impl Connection {
             } else {
                 path.flow.on_sent(now, len)
             };
+            if hit(Point::ControlLost) {
+                continue;
+            }
             let written = hops.outbox(id, |out| {
                 out.data(route, offset, len, |buf| {
                     let mut clear = [0; CONTROL_HEADER_BYTES];
@@ -232,6 +239,8 @@ impl Connection {
 
     fn build_ack(&mut self) -> Ack {
         let mut ack = Ack::default();
+        let short = hit(Point::AckShort);
+        let most = if short { 1 } else { MAX_ACK_STREAMS };
         for (id, path) in self.paths.iter_mut() {
             if std::mem::take(&mut path.counted) {
                 ack.paths[id.index()] =
@@ -239,18 +248,22 @@ impl Connection {
             }
         }
         (ack.control, ack.control_before) = self.heard.ack();
-        while ack.streams.len() < MAX_ACK_STREAMS
+        while ack.streams.len() < most
             && let Some((stream, next)) = self.ack_gone.pop_first()
         {
             ack.streams.push(StreamAck { stream, next, ranges: Vec::new() });
         }
         for id in std::mem::take(&mut self.ack_streams) {
-            if ack.streams.len() == MAX_ACK_STREAMS {
+            if ack.streams.len() == most {
                 self.ack_streams.insert(id);
                 continue;
             }
             let Some(stream) = self.streams.get(&id) else { continue };
             ack.streams.push(stream.recv.ack(id));
+            if short {
+                ack.streams.iter_mut().for_each(|said| said.ranges.clear());
+                continue;
+            }
             let room = MAX_ACK_PARTIAL - ack.partial.len();
             ack.partial.extend(stream.recv.partial(id).take(room));
         }
@@ -311,7 +324,10 @@ impl Connection {
         for id in &self.sending {
             self.streams.get_mut(id).into_iter().for_each(|stream| stream.send.look(now));
         }
-        for _ in 0..BLOCKS_PER_CALL {
+        for sent in 0..BLOCKS_PER_CALL {
+            if sent > 0 && hit(Point::ShortCall) {
+                break;
+            }
             let Some(keys) = &mut self.send_keys else { return };
             let policy = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy);
             let ready = |paths: &Paths, hops: &mut H| {
@@ -363,15 +379,20 @@ impl Connection {
 
     /// When something unacknowledged is overdue.
     pub(super) fn probe_at(&self) -> Option<Instant> {
-        let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
+        let wait = self.probe_wait();
         let blocks = self.sending.iter().filter_map(|id| self.streams.get(id)).any(|s| s.send.has_unacked());
         let since = if blocks { Some(self.last_progress) } else { self.speaker.oldest() };
         since.map(|t| t.max(self.last_progress) + wait)
     }
 
+    fn probe_wait(&self) -> Duration {
+        let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
+        if hit(Point::EarlyProbe) { wait / 16 } else { wait }
+    }
+
     /// Sends again what is overdue, elsewhere if possible.
     pub(super) fn probe(&mut self, now: Instant) {
-        let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
+        let wait = self.probe_wait();
         let Some(before) = now.checked_sub(wait) else { return };
         self.attempts += 1;
         self.last_progress = now;
@@ -398,7 +419,7 @@ impl Connection {
                 // and none for a block whose ACK was lost.
                 let believe = !std::mem::replace(&mut block.doubted, true);
                 let held = block.outstanding(|s| believe && paths.get(s.path).flow.acked() >= s.end);
-                mended |= block.mend(held);
+                mended |= block.mend(held) || !believe && block.ask_again();
             }
         }
         if overdue > 0 && !mended && !repeated {
@@ -449,6 +470,11 @@ impl Policy {
             ParityPolicy::Mds => ParitySet::Mds,
             ParityPolicy::Auto if well == RELAYS => ParitySet::Grid,
             ParityPolicy::Auto => ParitySet::Mds,
+        };
+        let set = match set {
+            ParitySet::Grid if hit(Point::OtherParity) => ParitySet::Mds,
+            ParitySet::Mds if hit(Point::OtherParity) => ParitySet::Grid,
+            set => set,
         };
         let parity = match redundancy {
             Redundancy::Full => RELAYS - SIXTEEN,
@@ -582,7 +608,11 @@ impl<H: Hops> Writer<'_, H> {
         let payload = STRIPE_HEADER_BYTES + len + TAG_BYTES;
         let (keys, mut sealed) = (&mut *self.keys, Ok(()));
         let offset = p.flow.on_sent(self.now, payload);
+        let lost = hit(Point::StripeLost);
         self.hops.outbox(path, |out| {
+            if lost {
+                return Ok(());
+            }
             out.data(route, offset, payload, |buf| {
                 let mut clear = [0; STRIPE_HEADER_BYTES];
                 header.encode(&mut clear);

@@ -6,6 +6,7 @@ use super::paths::Joined;
 use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
 use crate::control::{Ack, ControlFrame};
+use crate::fault_points::{Point, hit};
 use crate::grid::{Plan, StripeSet, is_complete};
 use crate::ids::{PathId, StreamId};
 use crate::open::Refusal;
@@ -163,6 +164,7 @@ impl Connection {
                 *noted = next;
                 true
             }
+            None if hit(Point::NoLastAck) => false,
             None => self.ack_gone.len() < MAX_GONE && self.ack_gone.insert(id, next).is_none(),
         }
     }
@@ -197,9 +199,12 @@ impl Connection {
             loop {
                 let lying = self.parking.stripes(id, block);
                 if lying.is_empty() && !is_complete(have) || !is_complete(have.union(lying)) {
+                    // What lay here did not open: there is nothing left to lose patience with.
+                    self.patience.remove(&(id, block));
                     return;
                 }
-                if !impatient && self.wait_for_data(now, id, block) {
+                // What is at hand already waits for nothing.
+                if !impatient && !is_complete(have) && self.wait_for_data(now, id, block) {
                     return;
                 }
                 let needed = Plan::new(have.union(lying)).needs().difference(have);
@@ -247,7 +252,7 @@ impl Connection {
     fn wait_for_data(&mut self, now: Instant, id: StreamId, block: u64) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         let Some(assembly) = stream.recv.assemblies.get_mut(&block) else { return false };
-        if assembly.block_len() <= EAGER_BYTES {
+        if assembly.block_len() <= EAGER_BYTES && !hit(Point::MorePatience) || hit(Point::NoPatience) {
             return false;
         }
         let since = *assembly.solvable_since.get_or_insert(now);
@@ -309,6 +314,11 @@ impl Connection {
     }
 
     fn ack_within(&mut self, now: Instant, delay: Duration) {
+        let delay = match delay {
+            _ if hit(Point::AckNow) => Duration::ZERO,
+            delay if hit(Point::AckLate) => delay.max(COUNTER_DELAY),
+            delay => delay,
+        };
         let at = now + delay;
         self.ack_at = Some(self.ack_at.map_or(at, |t| t.min(at)));
     }
@@ -371,6 +381,8 @@ impl Connection {
             ControlFrame::Reset { stream, code, final_size } => self.on_reset(now, stream, code, final_size),
             ControlFrame::Stop { stream, code } => {
                 self.ack_soon_and_wide(now);
+                // It may overtake the first block.
+                self.begin_peer_streams(stream);
                 self.reset(stream, code);
                 self.wake_writer(stream);
                 self.collect(stream);

@@ -6,6 +6,7 @@
 
 use crate::crypto::aead::Forged;
 use crate::crypto::schedule::{KeyAndIv, PhaseKeys, PhaseSecret};
+use crate::fault_points::{Point, hit};
 use crate::ids::{ConnectionId, Direction};
 use crate::stripe::{ControlHeader, StripeHeader, TAG_BYTES};
 use std::time::{Duration, Instant};
@@ -86,7 +87,7 @@ impl SendKeys {
     /// Moves on to the next phase if a soft limit is reached and the phase before has ended.
     pub(crate) fn advance(&mut self, now: Instant) {
         let due = self.seals >= self.limits.soft_seals || now.duration_since(self.since) >= self.limits.age;
-        if due
+        if (due || hit(Point::EarlyPhase))
             && self.previous.is_none()
             && self.seals > 0
             && let Some(next) = self.secret.take().and_then(PhaseSecret::next)

@@ -1,6 +1,7 @@
 //! Control packets: what is to be said, what was said and not acknowledged, and what was heard before.
 
 use crate::control::ControlFrame;
+use crate::fault_points::{Point, hit};
 use crate::ids::{PathId, PathSet, StreamId};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -131,7 +132,7 @@ impl Speaker {
             }
             let before = out.len();
             frame.encode(out);
-            if out.len() > limit {
+            if out.len() > limit || !topics.is_empty() && hit(Point::SmallPacket) {
                 out.truncate(before);
                 break;
             }
@@ -156,11 +157,14 @@ impl Speaker {
             }
         }
         self.unacked.insert(number, Unacked { topics, sent: now, tried: paths });
-        let stale = number.saturating_sub(CONTROL_WINDOW / 2);
-        while let Some((&oldest, _)) = self.unacked.first_key_value()
-            && oldest < stale
-        {
-            self.repeat(oldest);
+        let window = if hit(Point::EarlyRepeat) { 128 } else { CONTROL_WINDOW };
+        let oldest = self.unacked.first_key_value().map(|(n, _)| *n);
+        if oldest.is_some_and(|oldest| oldest < number.saturating_sub(window / 2)) {
+            // Many at once, for what is said again shares packets. One packet for each would make the next one stale,
+            // and so on for ever.
+            let stale: Vec<u64> =
+                self.unacked.range(..number.saturating_sub(window / 4)).map(|(n, _)| *n).collect();
+            stale.into_iter().for_each(|n| self.repeat(n));
         }
     }
 

@@ -4,6 +4,7 @@
 //! different paths lie side by side, so that junk from one relay displaces nothing from another.
 
 use super::paths::Paths;
+use crate::fault_points::{Point, hit};
 use crate::grid::{StripeId, StripeSet};
 use crate::ids::{PathId, StreamId};
 use crate::stripe::{StripeHeader, TAG_BYTES};
@@ -42,7 +43,7 @@ impl Parking {
     pub(crate) fn park(&mut self, parked: Parked, paths: &mut Paths) -> bool {
         let path = paths.get_mut(parked.path);
         let charge = parked.charge();
-        if path.parked + charge > MAX_PARKED_BYTES {
+        if path.parked + charge > MAX_PARKED_BYTES || hit(Point::NoParking) {
             return false;
         }
         let block = self.blocks.entry((parked.header.stream, parked.header.block)).or_default();

@@ -1,6 +1,7 @@
 //! The 25 paths of one connection.
 
 use super::stats::{PathStats, PathStatus};
+use crate::fault_points::{Point, hit};
 use crate::frame::RouteError;
 use crate::ids::{PathId, PathSet, RELAYS, RouteId};
 use crate::path::{PathCounter, PathFlow};
@@ -115,7 +116,8 @@ impl Path {
         while self.failures.front().is_some_and(|t| now.duration_since(*t) > FAILURE_SPAN) {
             self.failures.pop_front();
         }
-        if self.failures.len() >= MAX_FAILURES && !self.distrusted {
+        let enough = if hit(Point::Distrust) { 1 } else { MAX_FAILURES };
+        if self.failures.len() >= enough && !self.distrusted {
             self.distrusted = true;
             self.failures.clear();
             return true;

@@ -1,5 +1,6 @@
 //! The sending half of a stream: bytes that wait, and frozen blocks that wait for their acknowledgement.
 
+use crate::fault_points::{Point, hit};
 use crate::grid::{MAX_BLOCK_BYTES, ParitySet, StripeId, StripeSet, is_complete, stripe_len};
 use crate::ids::{PathId, SIXTEEN};
 use crate::stripe::{BlockHeader, BlockKind};
@@ -67,6 +68,13 @@ impl SentBlock {
             }
         }
         self.due != before
+    }
+
+    /// If the receiver said that it holds enough and never that it is done, schedules one stripe that it holds: it
+    /// acknowledges again what it is sent for nothing. True if that was the case.
+    pub(crate) fn ask_again(&mut self) -> bool {
+        is_complete(self.peer_has)
+            && StripeSet::DATA.iter().next().is_some_and(|stripe| self.due.insert(stripe))
     }
 
     pub(crate) fn record(&mut self, stripe: StripeId, path: PathId, end: u64, now: Instant) {
@@ -159,7 +167,7 @@ impl SendStream {
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
         self.pending_bytes += bytes.len();
         while !bytes.is_empty() {
-            if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) {
+            if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) || hit(Point::SmallBlock) {
                 let begin = self.fresh();
                 self.pending.push_back(begin);
             }
@@ -388,5 +396,24 @@ impl SendStream {
         self.pending_bytes = 0;
         self.in_flight_bytes = 0;
         Some(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_has_enough_and_does_not_say_so_is_asked_again() {
+        let mut stream = SendStream::new(Vec::new(), 1 << 20, true);
+        stream.write(b"bytes");
+        let block = stream.freeze(Instant::now(), 1 << 20, 1, ParitySet::Mds).unwrap();
+        assert!(!block.ask_again(), "nothing is known yet");
+        block.peer_has = StripeSet::DATA;
+        // Nothing is missing, and nothing else would ever be sent.
+        assert!(!block.mend(block.peer_has));
+        assert!(block.ask_again());
+        assert_eq!(block.due.len(), 1);
+        assert!(!block.ask_again(), "once is enough");
     }
 }

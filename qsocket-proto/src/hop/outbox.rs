@@ -2,6 +2,7 @@
 
 use super::{MAX_PAYLOAD, MAX_PLAINTEXT, RECORD_HEADER, RECORD_TAG};
 use crate::codec::Write;
+use crate::fault_points::{Point, hit};
 use crate::frame::{DATA_OVERHEAD, Frame, MAX_OPEN_HEADER, data_header};
 use crate::ids::RouteId;
 use std::fmt;
@@ -146,6 +147,9 @@ impl Outbox {
 
     /// How many payload bytes one more DATA frame may hold now.
     pub fn room_for_data(&self) -> usize {
+        if hit(Point::NoRoom) {
+            return 0;
+        }
         self.limit.saturating_sub(self.queued_bytes()).min(MAX_PAYLOAD)
     }
 

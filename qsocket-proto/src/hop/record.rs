@@ -7,6 +7,7 @@ use super::{Inbox, MAX_RECORD, Outbox, RECORD_HEADER, RECORD_TAG};
 use crate::codec::Malformed;
 use crate::crypto::schedule::KeyAndIv;
 use crate::crypto::schedule::hop::TrafficSecret;
+use crate::fault_points::{Point, hit};
 use crate::frame::{Frames, split_rekey};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -103,7 +104,7 @@ impl Sealer {
         self.seal_all(outbox)?;
         let Epoch { used, limits, .. } = self.epoch;
         let old = now.saturating_duration_since(self.since) >= limits.soft_age;
-        if used > 0 && (used >= limits.soft_records || old) {
+        if used > 0 && (used >= limits.soft_records || old || hit(Point::EarlyRekey)) {
             outbox.rekey();
             self.seal_all(outbox)?;
             self.epoch.advance();

@@ -1,6 +1,7 @@
 //! What waits for the socket of one hop: a control lane first, then routes in turn.
 
 use super::HopId;
+use crate::fault_points::{Point, hit};
 use crate::frame::Frame;
 use crate::hop::{Full, Outbox};
 use crate::ids::RouteId;
@@ -141,7 +142,11 @@ impl Egress {
         payload: &[u8],
         origin: (HopId, RouteId),
     ) -> Option<Congestion> {
-        if self.turns.is_empty() && self.put(route, offset, payload.len(), |to| to.copy_from_slice(payload)) {
+        let drop = hit(Point::RelayDrops);
+        if !drop
+            && self.turns.is_empty()
+            && self.put(route, offset, payload.len(), |to| to.copy_from_slice(payload))
+        {
             return None;
         }
         let spares = &mut self.spares;
@@ -154,7 +159,7 @@ impl Egress {
             reported: None,
         });
         queue.origin = origin;
-        if queue.bytes.len() + payload.len() > self.limits.route {
+        if drop || queue.bytes.len() + payload.len() > self.limits.route {
             queue.dropped = queue.dropped.saturating_add(payload.len() as u32);
             return queue.report(now);
         }

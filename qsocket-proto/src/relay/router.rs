@@ -9,6 +9,7 @@ pub use servers::{MAX_ADDRESSES, REDIAL_AT_MOST, RegisterError, Registration};
 
 use crate::codec::Malformed;
 use crate::crypto::secret::Secret;
+use crate::fault_points::{Point, hit};
 use crate::frame::{CloseReason, Frame, Proof, RouteError};
 use crate::hop::DialledBy;
 use crate::ids::{ConnectionId, PathId, Principal, Role, RouteId};
@@ -342,7 +343,7 @@ impl Router {
         if let Err(reason) = self.servers.check(facts.server, facts.destination) {
             return refuse(reason);
         }
-        if self.routes_of(info.principal) >= self.most_routes(info.principal) {
+        if self.routes_of(info.principal) >= self.most_routes(info.principal) || hit(Point::RelayBusy) {
             return refuse(RouteError::Busy);
         }
         *self.held.entry(info.principal).or_default() += 1;

@@ -210,6 +210,10 @@ impl Pair {
         self.ends[1].connections.values().filter(|c| !c.is_closed()).count()
     }
 
+    pub(super) fn server_stream_count(&self) -> usize {
+        self.ends[1].connections.values().map(Connection::stream_count).sum()
+    }
+
     pub(super) fn pending_bytes(&self) -> usize {
         self.ends[1].endpoint.pending_bytes()
     }
@@ -529,6 +533,10 @@ impl Pair {
 
     pub(super) fn start(&mut self, up: &[u8], down: &[u8]) -> Transfer {
         let client = self.open();
+        self.begin(client, up, down)
+    }
+
+    fn begin(&mut self, client: Handle, up: &[u8], down: &[u8]) -> Transfer {
         let stream = self.client(client).open(b"").unwrap().unwrap();
         Transfer {
             client,
@@ -602,6 +610,12 @@ impl Pair {
             }
             assert!(self.step(), "nothing more happens");
         }
+    }
+
+    /// An exchange over a connection that is open.
+    pub(super) fn transfer(&mut self, client: Handle, up: &[u8], down: &[u8]) -> Report {
+        let transfer = self.begin(client, up, down);
+        self.finish(transfer)
     }
 
     pub(super) fn exchange(&mut self, up: &[u8], down: &[u8]) -> Report {
