@@ -10,6 +10,8 @@
 //! | | hyper-rustls 0.27 | `hyper::Connector` | `HttpsConnectorBuilder::wrap_connector` |
 //! | | tonic 0.14, client | `hyper::Connector` | `Endpoint::connect_with_connector` |
 //! | `tonic-014` | tonic 0.14, server | `tonic::Incoming` | `Server::serve_with_incoming` |
+//! | `layers` | tower-layer 0.3 | `require_resource::RequireResourceLayer` | `Router::layer`, `Server::layer`, `ServiceBuilder` |
+//! | `http` | http 1 | `PeerInfo::find` | the extensions of a request |
 //!
 //! [`PeerInfo`] tells who is at the other end: in axum by the extractor, in tonic in the extensions of a request, in
 //! hyper in those of a response. [`Stream`] carries it beside the bytes.
@@ -23,14 +25,26 @@
 //! - **Relays and the network cannot make an end**: a stream that they cut is an error at hyper's client, also where
 //!   HTTP/1.1 has no length for a body. A server on axum ends what it drops, as over TCP, unless it panics.
 
+#[cfg(feature = "layers")]
+mod accessors;
 #[cfg(feature = "axum-08")]
 pub mod axum;
+#[cfg(feature = "layers")]
+mod check;
+mod health;
 #[cfg(feature = "hyper-client")]
 pub mod hyper;
 mod peer;
+#[cfg(feature = "layers")]
+pub mod refusal;
+#[cfg(feature = "layers")]
+pub mod require_resource;
 mod stream;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "tonic-014")]
 pub mod tonic;
 
+pub use health::LiveHealth;
 pub use peer::PeerInfo;
 pub use stream::Stream;

@@ -217,6 +217,16 @@ impl Reason {
         }
     }
 
+    /// The word for what the peer is told, for programs that answer in a protocol of their own. Unlike the
+    /// [`code`](Self::code) it does not say what exists.
+    pub fn public_code(self) -> &'static str {
+        match self.refusal() {
+            Refusal::BlackListed => Self::BlackListed.code(),
+            Refusal::NotWhiteListed => Self::NotWhiteListed.code(),
+            _ => "not-permitted",
+        }
+    }
+
     /// What the peer is told. Whether a user or a resource exists, is denied or is out of time is not its business.
     pub fn refusal(self) -> Refusal {
         match self {
@@ -272,4 +282,21 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
 
     /// Changes whenever decisions may have changed other than by time. `None` if they never do.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exists_has_no_public_code() {
+        for reason in Reason::ALL {
+            let expected = match reason {
+                Reason::BlackListed => "black-listed",
+                Reason::NotWhiteListed => "not-white-listed",
+                _ => "not-permitted",
+            };
+            assert_eq!(reason.public_code(), expected);
+        }
+    }
 }

@@ -132,6 +132,10 @@ impl Conn {
         self.health.subscribe()
     }
 
+    fn tell_health(&self, connection: &Connection) {
+        self.health_is(Health::of(connection.paths_well().len()));
+    }
+
     fn health_is(&self, health: Health) {
         self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
     }
@@ -142,12 +146,15 @@ impl Conn {
             match event {
                 Event::Readable(id) => state.wake(id, |w| &mut w.reader),
                 Event::Writable(id) => state.wake(id, |w| &mut w.writer),
+                // Whoever gets a stream may ask at once, before the driver's turn.
                 Event::Established => {
+                    self.tell_health(&state.connection);
                     network.confirmed(self.handle);
                     self.changed.notify_waiters();
                 }
                 Event::StreamsAllowed => self.changed.notify_waiters(),
                 Event::StreamOpened => {
+                    self.tell_health(&state.connection);
                     while let Some((id, resource)) = state.connection.accept() {
                         network.offer(self, state, id, resource);
                     }
@@ -179,7 +186,7 @@ impl Conn {
                 used |= streams > 0;
                 let done = state.connection.transmit(now, &mut sink);
                 self.dispatch(&network, &mut state);
-                self.health_is(Health::of(state.connection.paths_well().len()));
+                self.tell_health(&state.connection);
                 let deadline = state.connection.poll_timeout().map(|(at, _)| at);
                 let closed = state.connection.is_closed();
                 drop(state);

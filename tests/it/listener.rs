@@ -3,6 +3,7 @@
 use crate::network::Network;
 use futures_util::StreamExt;
 use futures_util::stream::FusedStream;
+use qsocket::Health;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
@@ -87,5 +88,18 @@ async fn incoming_gives_streams_and_ends_after_close() -> io::Result<()> {
     let listener = incoming.into_inner();
     assert_eq!(listener.accept().await.err().map(|e| e.kind()), Some(ErrorKind::NotConnected));
     drop(waiting);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_health_of_a_new_connection_is_known_when_its_stream_is_given() -> io::Result<()> {
+    let network = Network::start().await?;
+    // Which task comes first is chance.
+    for _ in 0..50 {
+        let client = network.client.connect_fresh(network.target, "test").await?;
+        assert_ne!(*client.health().borrow(), Health::Lost);
+        let (server, _) = network.listener.accept().await?;
+        assert_ne!(*server.health().borrow(), Health::Lost);
+    }
     Ok(())
 }

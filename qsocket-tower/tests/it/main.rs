@@ -4,6 +4,7 @@
 
 mod axum;
 mod hyper;
+mod layers;
 mod network;
 mod postgres;
 mod program;

@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 
 /// Messages as they are.
 #[derive(Clone, Copy, Default)]
-struct Plain;
+pub(crate) struct Plain;
 
 impl Codec for Plain {
     type Encode = Bytes;
@@ -102,7 +102,7 @@ impl ServerStreamingService<Bytes> for Many {
 }
 
 #[derive(Clone)]
-struct Service;
+pub(crate) struct Service;
 
 impl tower_service::Service<http::Request<Body>> for Service {
     type Response = http::Response<Body>;
@@ -134,12 +134,12 @@ fn serve(listener: QSocketListener) -> Served {
     (stop, tokio::spawn(server))
 }
 
-async fn channel(network: &Network) -> Channel {
+pub(crate) async fn channel(network: &Network) -> Channel {
     let endpoint = Endpoint::try_from(format!("http://{NAME}")).unwrap();
     endpoint.connect_with_connector(Connector::new(network.client.clone())).await.unwrap()
 }
 
-async fn unary(channel: Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
+pub(crate) async fn unary(channel: Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::from_static(path);

@@ -1,0 +1,153 @@
+//! What the tests of the layers share: a directory to edit, peers, requests.
+
+use crate::PeerInfo;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use qsocket::Principal;
+use qsocket::access::{Action, Denial, Directory, Permit, Reason, Resource, User};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+use tokio::sync::watch;
+use tower_test::mock::{Handle, Mock};
+
+pub(crate) type Req = Request<Full<Bytes>>;
+pub(crate) type Res = Response<Full<Bytes>>;
+pub(crate) type Inner = Mock<Req, Res>;
+pub(crate) type Behind = Handle<Req, Res>;
+
+/// Users with groups, and resources with those who may dial them.
+#[derive(Debug, Default)]
+pub(crate) struct TestDirectory {
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) black: BTreeSet<Principal>,
+    pub(crate) users: BTreeMap<Principal, User>,
+    /// Of a resource, who may dial it.
+    pub(crate) grants: BTreeMap<&'static str, BTreeSet<Principal>>,
+    /// What every permit says.
+    pub(crate) until: Option<SystemTime>,
+    /// How often something was asked.
+    pub(crate) asked: usize,
+}
+
+impl TestDirectory {
+    /// Ann is in the group staff and may dial the wiki; Bob is in no group and may dial nothing.
+    pub(crate) fn new() -> Arc<Self> {
+        let directory = Self::default();
+        {
+            let mut state = directory.state();
+            state.users.insert(ann(), User::new("ann", ["staff"]));
+            state.users.insert(bob(), User::new("bob", [""; 0]));
+            state.grants.insert("wiki", [ann()].into());
+        }
+        Arc::new(directory)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Changes it, and tells.
+    pub(crate) fn edit(&self, edit: impl FnOnce(&mut State)) {
+        edit(&mut self.state());
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+impl Directory for TestDirectory {
+    fn admit(&self, who: Principal) -> Result<(), Denial> {
+        let mut state = self.state();
+        state.asked += 1;
+        if state.black.contains(&who) { Err(Reason::BlackListed.into()) } else { Ok(()) }
+    }
+
+    fn decide(
+        &self,
+        who: Principal,
+        action: Action,
+        resource: Resource<'_>,
+        at: SystemTime,
+    ) -> Result<Permit, Denial> {
+        self.admit(who)?;
+        assert_eq!(action, Action::Dial);
+        let Resource::Id(id) = resource else { panic!("{resource}") };
+        let state = self.state();
+        let user = state.users.get(&who).ok_or(Reason::UnknownUser)?;
+        let granted = state.grants.get(id).ok_or(Reason::UnknownResource)?;
+        if !granted.contains(&who) {
+            return Err(Denial::from(Reason::NotGranted).with_rule("the secret rule"));
+        }
+        let permit = Permit::new(user.clone(), id);
+        match state.until {
+            Some(until) if at >= until => Err(Reason::Expired.into()),
+            Some(until) => Ok(permit.with_until(until)),
+            None => Ok(permit),
+        }
+    }
+
+    fn user(&self, who: Principal) -> Option<User> {
+        self.state().users.get(&who).cloned()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.changes.subscribe())
+    }
+}
+
+fn principal(serial: u32) -> Principal {
+    Principal { network: 1, denomination: 0, serial }
+}
+
+pub(crate) fn ann() -> Principal {
+    principal(7)
+}
+
+pub(crate) fn bob() -> Principal {
+    principal(8)
+}
+
+/// In no directory.
+pub(crate) fn stranger() -> Principal {
+    principal(9)
+}
+
+pub(crate) fn peer(who: Principal) -> PeerInfo {
+    PeerInfo::new(who, "web.example:80", "127.0.0.1:1".parse().unwrap())
+}
+
+pub(crate) fn bare() -> Req {
+    Request::new(Full::from("a request"))
+}
+
+pub(crate) fn request(who: Principal) -> Req {
+    let mut request = bare();
+    request.extensions_mut().insert(peer(who));
+    request
+}
+
+pub(crate) fn grpc(who: Principal) -> Req {
+    let mut request = request(who);
+    request.headers_mut().insert("content-type", "application/grpc+proto".parse().unwrap());
+    request
+}
+
+pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+/// Status and code of a refusal, whose text it reads.
+pub(crate) async fn refusal<B>(response: Response<B>) -> (StatusCode, Option<String>)
+where
+    B: http_body::Body<Error: std::fmt::Debug>,
+{
+    let (status, code) = (response.status(), header(&response, "x-qsocket-reason").map(str::to_owned));
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(!text.is_empty());
+    (status, code)
+}

@@ -1,0 +1,4 @@
+//! The layers, between clients and handlers that are 25 relays apart.
+
+mod directory;
+mod require_resource;
