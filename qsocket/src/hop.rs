@@ -7,6 +7,7 @@
 use crate::endpoint::Network;
 use crate::health::Health;
 use qsocket_files::rng::OsRng;
+use qsocket_net::clock;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{
@@ -161,7 +162,7 @@ impl Sending {
 pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
     let mut wait = BACKOFF.0;
     loop {
-        let began = Instant::now();
+        let began = clock::now();
         match dial(&network, path).await {
             Ok(hop) => {
                 tracing::debug!(%path, "hop up");
@@ -174,7 +175,7 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
                 network.hop(path).set_error(error);
             }
         }
-        if began.elapsed() > BACKOFF.1 {
+        if clock::now() - began > BACKOFF.1 {
             wait = BACKOFF.0;
         }
         rest(wait, network.health()).await;
@@ -219,12 +220,12 @@ async fn dial(network: &Network, path: PathId) -> io::Result<Ready> {
     let dial =
         Dial { principal, role, relay: path, dialled_by: DialledBy::Principal, limits: HopLimits::default() };
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
-    let mut dialer = Dialer::new(Instant::now(), dial, key, &mut OsRng, &mut outbox);
+    let mut dialer = Dialer::new(clock::now(), dial, key, &mut OsRng, &mut outbox);
     let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         loop {
             send(&socket, &mut outbox).await?;
             receive(&socket, &mut inbox).await?;
-            let step = dialer.handle(Instant::now(), &mut inbox, &mut outbox).map_err(io::Error::other)?;
+            let step = dialer.handle(clock::now(), &mut inbox, &mut outbox).map_err(io::Error::other)?;
             if let Some(established) = step {
                 return Ok::<_, io::Error>(established);
             }
@@ -269,11 +270,11 @@ pub(crate) async fn answer(
 async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Result<Ready> {
     tune(&socket)?;
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
-    let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
+    let mut responder = Responder::new(clock::now(), path, DialledBy::Relay, HopLimits::default());
     let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         loop {
             receive(&socket, &mut inbox).await?;
-            let now = Instant::now();
+            let now = clock::now();
             let step = responder.handle(now, &mut inbox, &mut outbox, &Own(network, path), &mut OsRng);
             let refused = step.is_err();
             let step = step.map_err(io::Error::other);
@@ -332,7 +333,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Established { sealer, mut opener, .. } = established;
     let socket = Arc::new(socket);
     let hop = network.hop(path);
-    let now = Instant::now();
+    let now = clock::now();
     let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
     if hop.sending().replace(sending).is_some() {
         hop.replaced.notify_waiters();
@@ -345,7 +346,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
-        let now = Instant::now();
+        let now = clock::now();
         match take_records(network, path, &mut inbox, &mut opener, &mut keepalive, now) {
             Ok(true) => {
                 tokio::task::yield_now().await;
@@ -356,13 +357,13 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
         }
         tokio::select! {
             read = receive(&socket, &mut inbox) => if let Err(error) = read { break error },
-            () = drain(hop, &socket) => match hop.resume(Instant::now()) {
+            () = drain(hop, &socket) => match hop.resume(clock::now()) {
                 Ok(true) => network.drained(),
                 Ok(false) => {}
                 Err(error) => break error,
             },
             () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
-                match keepalive.handle_timeout(Instant::now()) {
+                match keepalive.handle_timeout(clock::now()) {
                     Beat::Nothing => {}
                     Beat::Ping(token) => control(hop, &Frame::Ping { token }),
                     Beat::Dead => break io::ErrorKind::TimedOut.into(),
@@ -404,7 +405,7 @@ async fn drain(hop: &Hop, socket: &TcpStream) {
 
 fn control(hop: &Hop, frame: &Frame<'_>) {
     hop.write(|out| out.frame(frame));
-    hop.flush(Instant::now());
+    hop.flush(clock::now());
 }
 
 /// Opens the records at hand and gives their frames away. True if more may wait.

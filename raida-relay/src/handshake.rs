@@ -1,8 +1,8 @@
 //! The hop handshake over a socket, in both directions.
 
-use crate::hop::now;
 use crate::state::{Core, Keys};
 use qsocket_files::rng::OsRng;
+use qsocket_net::clock::now;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::hop::{
     Dial, Dialer, DialledBy, Established, HandshakeError, Inbox, Outbox, Principals, Responder,

@@ -2,6 +2,7 @@
 
 use crate::meter::Meter;
 use crate::state::{Batch, Core, lock};
+use qsocket_net::clock::now;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
 use qsocket_proto::ids::{Role, RouteId};
@@ -12,12 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant as TokioInstant, sleep_until};
-
-/// The clock of the runtime, so that tests with a paused clock hold for the protocol's timers too.
-pub(crate) fn now() -> Instant {
-    TokioInstant::now().into_std()
-}
+use tokio::time::sleep_until;
 
 /// Why a hop ended.
 #[derive(Debug, thiserror::Error)]

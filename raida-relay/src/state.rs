@@ -1,13 +1,14 @@
 //! What the tasks of one relay share.
 
 use crate::handshake::{self, Up};
-use crate::hop::{self, End, Hop, now};
+use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
 use crate::rate::Rate;
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
 use qsocket_files::rng::OsRng;
+use qsocket_net::clock::now;
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};

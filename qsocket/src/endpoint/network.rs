@@ -11,6 +11,7 @@ use crate::keys::SharedKey;
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
+use qsocket_net::clock;
 use qsocket_proto::connection::{self as proto, Connection, Dial};
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
@@ -134,7 +135,7 @@ impl Network {
     pub(super) fn close_connections(&self) {
         self.accepted().take();
         for conn in self.connections() {
-            conn.lock().connection.close(Instant::now(), 0, "the endpoint closes");
+            conn.lock().connection.close(clock::now(), 0, "the endpoint closes");
             conn.wake();
         }
     }
@@ -150,7 +151,7 @@ impl Network {
 
     /// Tells the peers that nobody drives the connections any more, as far as the sockets take it at once.
     pub(super) fn say_gone(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
         for conn in self.connections() {
             let mut state = conn.lock();
@@ -243,7 +244,7 @@ impl Network {
             relay_set: self.relay_set,
             encryption_key,
         };
-        let dialled = core.endpoint.dial(Instant::now(), dial);
+        let dialled = core.endpoint.dial(clock::now(), dial);
         // `source` is made for the destination's family.
         let (handle, connection) = dialled.map_err(|_| ConnectError::Closed)?;
         let conn = Conn::new(handle, connection, lifetime);
@@ -287,7 +288,7 @@ impl Network {
             self.health_is(core.endpoint.up());
         }
         if self.identity().1 == Role::Client {
-            self.tell_all(|connection| connection.handle_path_up(Instant::now(), path));
+            self.tell_all(|connection| connection.handle_path_up(clock::now(), path));
         }
     }
 
@@ -297,7 +298,7 @@ impl Network {
             core.endpoint.path_down(path);
             self.health_is(core.endpoint.up());
         }
-        self.tell_all(|connection| connection.handle_path_down(Instant::now(), path));
+        self.tell_all(|connection| connection.handle_path_down(clock::now(), path));
     }
 
     /// Said with the lock held, so that the last word is the last truth.
@@ -339,7 +340,7 @@ impl Network {
         core.endpoint.forget(conn.handle, &mut sink);
         drop(core);
         self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
-        sink.flush(Instant::now());
+        sink.flush(clock::now());
     }
 
     /// Puts a stream that the peer opened before the application.
@@ -378,7 +379,7 @@ impl Network {
         const TICK: Duration = Duration::from_millis(250);
         loop {
             tokio::time::sleep(TICK).await;
-            let now = Instant::now();
+            let now = clock::now();
             let mut sink = Sink { network: &self, dirty: PathSet::EMPTY };
             let mut core = self.lock();
             if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
