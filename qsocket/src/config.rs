@@ -14,6 +14,7 @@ use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
+use qsocket_net::Transport;
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
 use std::ffi::OsString;
@@ -134,6 +135,8 @@ pub struct Config {
     pub(crate) listen: Listen,
     pub(crate) tuning: Tuning,
     warnings: Vec<String>,
+    /// What hops connect and listen with.
+    pub(crate) transport: Transport,
 }
 
 impl Config {
@@ -314,6 +317,7 @@ impl From<Membership> for Config {
             listen: Listen::default(),
             tuning: Tuning::default(),
             warnings: Vec::new(),
+            transport: Transport::default(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::endpoint::Network;
 use crate::health::Health;
 use qsocket_files::rng::OsRng;
-use qsocket_net::clock;
+use qsocket_net::{Socket, clock};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{
@@ -18,15 +18,11 @@ use qsocket_proto::ids::{PathId, Principal, Role};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
 const OUTBOX_BYTES: usize = 256 * 1024;
-
-/// Unsent bytes that the kernel takes before it says that the socket is full; for the same reason.
-const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// Time for the TCP connection to a relay.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +44,7 @@ const ENCOURAGED_WITHIN: Duration = Duration::from_millis(250);
 struct Sending {
     outbox: Outbox,
     sealer: Sealer,
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     /// The socket did not take everything; the hop's task waits until it does.
     stuck: bool,
 }
@@ -207,14 +203,14 @@ pub(crate) struct Ready {
     established: Established,
     inbox: Inbox,
     outbox: Outbox,
-    socket: TcpStream,
+    socket: Socket,
 }
 
 async fn dial(network: &Network, path: PathId) -> io::Result<Ready> {
     let address = network.relay(path);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, network.transport().connect(address));
     let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    tune(&socket)?;
+    socket.tune()?;
     let (principal, role) = network.identity();
     let key = ImportedKey::new(network.key().number(path), principal, path, role);
     let dial =
@@ -248,12 +244,7 @@ impl Principals for Own<'_> {
 
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
 /// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
-pub(crate) async fn answer(
-    network: Arc<Network>,
-    path: PathId,
-    socket: TcpStream,
-    place: OwnedSemaphorePermit,
-) {
+pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, place: OwnedSemaphorePermit) {
     let ready = respond(&network, path, socket).await;
     drop(place);
     match ready {
@@ -267,8 +258,8 @@ pub(crate) async fn answer(
     }
 }
 
-async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Result<Ready> {
-    tune(&socket)?;
+async fn respond(network: &Network, path: PathId, socket: Socket) -> io::Result<Ready> {
+    socket.tune()?;
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
     let mut responder = Responder::new(clock::now(), path, DialledBy::Relay, HopLimits::default());
     let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
@@ -292,14 +283,7 @@ async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Resu
     Ok(Ready { established, inbox, outbox, socket })
 }
 
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket2::SockRef::from(socket).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    Ok(())
-}
-
-async fn send(socket: &TcpStream, outbox: &mut Outbox) -> io::Result<()> {
+async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()> {
     while !outbox.wire().is_empty() {
         socket.writable().await?;
         match socket.try_write(outbox.wire()) {
@@ -312,7 +296,7 @@ async fn send(socket: &TcpStream, outbox: &mut Outbox) -> io::Result<()> {
 }
 
 /// Waits for bytes and reads what there is.
-async fn receive(socket: &TcpStream, inbox: &mut Inbox) -> io::Result<()> {
+async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
     loop {
         socket.readable().await?;
         match socket.try_read(inbox.spare()) {
@@ -388,7 +372,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
 }
 
 /// Waits until the socket takes more of what is stuck; for ever if nothing is.
-async fn drain(hop: &Hop, socket: &TcpStream) {
+async fn drain(hop: &Hop, socket: &Socket) {
     loop {
         let stuck = hop.sending().as_ref().is_some_and(|s| s.stuck);
         if stuck {

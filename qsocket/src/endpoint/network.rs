@@ -11,7 +11,7 @@ use crate::keys::SharedKey;
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
-use qsocket_net::clock;
+use qsocket_net::{Transport, clock};
 use qsocket_proto::connection::{self as proto, Connection, Dial};
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
@@ -190,6 +190,10 @@ impl Network {
 
     pub(crate) fn relay(&self, path: PathId) -> SocketAddr {
         self.membership.raida().relays.get(path)
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.config.transport
     }
 
     pub(crate) fn identity(&self) -> (Principal, Role) {
