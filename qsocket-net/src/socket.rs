@@ -1,5 +1,7 @@
 //! Sockets: exactly the operations that the shells use.
 
+#[cfg(feature = "memory")]
+use crate::memory;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -18,6 +20,9 @@ pub enum Transport {
     /// TCP of the operating system.
     #[default]
     Tcp,
+    /// A host in memory.
+    #[cfg(feature = "memory")]
+    Memory(memory::Host),
 }
 
 impl Transport {
@@ -31,6 +36,8 @@ impl Transport {
     pub async fn connect(&self, to: SocketAddr) -> io::Result<Socket> {
         match self {
             Self::Tcp => TcpStream::connect(to).await.map(Socket::Tcp),
+            #[cfg(feature = "memory")]
+            Self::Memory(host) => host.connect(to).await.map(Socket::Memory),
         }
     }
 
@@ -52,6 +59,8 @@ impl Transport {
                 socket.bind(at)?;
                 socket.listen(BACKLOG).map(Listener::Tcp)
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(host) => host.listen(at).map(Listener::Memory),
         }
     }
 }
@@ -61,6 +70,9 @@ impl Transport {
 pub enum Listener {
     /// A TCP socket that listens.
     Tcp(TcpListener),
+    /// At an address in memory.
+    #[cfg(feature = "memory")]
+    Memory(memory::Listener),
 }
 
 impl Listener {
@@ -77,6 +89,11 @@ impl Listener {
                 let (stream, from) = listener.accept().await?;
                 Ok((Socket::Tcp(stream), from))
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(listener) => {
+                let (socket, from) = listener.accept().await?;
+                Ok((Socket::Memory(socket), from))
+            }
         }
     }
 
@@ -87,6 +104,8 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
+            #[cfg(feature = "memory")]
+            Self::Memory(listener) => Ok(listener.local_addr()),
         }
     }
 
@@ -97,6 +116,8 @@ impl Listener {
                 // An error says that it does not listen any more, or that the system cannot.
                 let _ = socket2::SockRef::from(listener).shutdown(Shutdown::Both);
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(listener) => listener.shut_down(),
         }
     }
 }
@@ -108,6 +129,9 @@ impl Listener {
 pub enum Socket {
     /// A TCP connection.
     Tcp(TcpStream),
+    /// A connection in memory.
+    #[cfg(feature = "memory")]
+    Memory(memory::Socket),
 }
 
 impl Socket {
@@ -123,6 +147,9 @@ impl Socket {
                 socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
                 Ok(())
             }
+            // It has no settings.
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -136,6 +163,11 @@ impl Socket {
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.readable().await,
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => {
+                socket.readable().await;
+                Ok(())
+            }
         }
     }
 
@@ -149,6 +181,11 @@ impl Socket {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.writable().await,
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => {
+                socket.writable().await;
+                Ok(())
+            }
         }
     }
 
@@ -159,6 +196,8 @@ impl Socket {
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => socket.try_read(buffer),
         }
     }
 
@@ -169,6 +208,8 @@ impl Socket {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => socket.try_write(bytes),
         }
     }
 
@@ -179,6 +220,8 @@ impl Socket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => Ok(socket.local_addr()),
         }
     }
 
@@ -189,6 +232,11 @@ impl Socket {
     pub fn shut_down(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => socket2::SockRef::from(stream).shutdown(how),
+            #[cfg(feature = "memory")]
+            Self::Memory(socket) => {
+                socket.shut_down(how);
+                Ok(())
+            }
         }
     }
 }
