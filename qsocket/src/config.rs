@@ -14,6 +14,7 @@ use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
+use qsocket_net::Transport;
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
 use std::ffi::OsString;
@@ -137,6 +138,8 @@ pub struct Config {
     /// The directory again, if it has a file that an endpoint looks after.
     watched: Option<Arc<LiveDirectory>>,
     warnings: Vec<String>,
+    /// What hops connect and listen with.
+    pub(crate) transport: Transport,
 }
 
 impl Config {
@@ -344,6 +347,7 @@ impl From<Membership> for Config {
             directory: None,
             watched: None,
             warnings: Vec::new(),
+            transport: Transport::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Network;
 use crate::health::Health;
+use qsocket_net::clock;
 use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
@@ -174,7 +175,7 @@ impl Conn {
         loop {
             let deadline = {
                 let mut sink = Sink { network: &network, dirty: PathSet::EMPTY };
-                let now = Instant::now();
+                let now = clock::now();
                 let mut state = self.lock();
                 if state.connection.poll_timeout().is_some_and(|(at, _)| at <= now) {
                     state.connection.handle_timeout(now);
@@ -199,7 +200,7 @@ impl Conn {
                 if done.more || retried { Some(now) } else { deadline }
             };
             match deadline {
-                Some(at) if at <= Instant::now() => tokio::task::yield_now().await,
+                Some(at) if at <= clock::now() => tokio::task::yield_now().await,
                 Some(at) => tokio::select! {
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep_until(at.into()) => {}

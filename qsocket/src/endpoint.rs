@@ -10,13 +10,14 @@ use crate::error::ConnectError;
 use crate::health::Health;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
 use crate::stream::QSocketStream;
+use qsocket_net::clock;
 use qsocket_proto::connection::ConnectionError;
 use qsocket_proto::ids::{PathId, PathSet, Principal, RELAYS, Role, StreamId};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -337,7 +338,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if let Some(conn) = self.0.take() {
-            conn.lock().connection.close(Instant::now(), 0, "the attempt was given up");
+            conn.lock().connection.close(clock::now(), 0, "the attempt was given up");
             conn.wake();
         }
     }

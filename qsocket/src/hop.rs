@@ -7,6 +7,7 @@
 use crate::endpoint::Network;
 use crate::health::Health;
 use qsocket_files::rng::OsRng;
+use qsocket_net::{Socket, clock};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{
@@ -17,15 +18,11 @@ use qsocket_proto::ids::{PathId, Principal, Role};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
 const OUTBOX_BYTES: usize = 256 * 1024;
-
-/// Unsent bytes that the kernel takes before it says that the socket is full; for the same reason.
-const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// Time for the TCP connection to a relay.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +44,7 @@ const ENCOURAGED_WITHIN: Duration = Duration::from_millis(250);
 struct Sending {
     outbox: Outbox,
     sealer: Sealer,
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     /// The socket did not take everything; the hop's task waits until it does.
     stuck: bool,
 }
@@ -161,7 +158,7 @@ impl Sending {
 pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
     let mut wait = BACKOFF.0;
     loop {
-        let began = Instant::now();
+        let began = clock::now();
         match dial(&network, path).await {
             Ok(hop) => {
                 tracing::debug!(%path, "hop up");
@@ -174,7 +171,7 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
                 network.hop(path).set_error(error);
             }
         }
-        if began.elapsed() > BACKOFF.1 {
+        if clock::now() - began > BACKOFF.1 {
             wait = BACKOFF.0;
         }
         rest(wait, network.health()).await;
@@ -206,25 +203,25 @@ pub(crate) struct Ready {
     established: Established,
     inbox: Inbox,
     outbox: Outbox,
-    socket: TcpStream,
+    socket: Socket,
 }
 
 async fn dial(network: &Network, path: PathId) -> io::Result<Ready> {
     let address = network.relay(path);
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, network.transport().connect(address));
     let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    tune(&socket)?;
+    socket.tune()?;
     let (principal, role) = network.identity();
     let key = ImportedKey::new(network.key().number(path), principal, path, role);
     let dial =
         Dial { principal, role, relay: path, dialled_by: DialledBy::Principal, limits: HopLimits::default() };
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
-    let mut dialer = Dialer::new(Instant::now(), dial, key, &mut OsRng, &mut outbox);
+    let mut dialer = Dialer::new(clock::now(), dial, key, &mut OsRng, &mut outbox);
     let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         loop {
             send(&socket, &mut outbox).await?;
             receive(&socket, &mut inbox).await?;
-            let step = dialer.handle(Instant::now(), &mut inbox, &mut outbox).map_err(io::Error::other)?;
+            let step = dialer.handle(clock::now(), &mut inbox, &mut outbox).map_err(io::Error::other)?;
             if let Some(established) = step {
                 return Ok::<_, io::Error>(established);
             }
@@ -247,12 +244,7 @@ impl Principals for Own<'_> {
 
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
 /// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
-pub(crate) async fn answer(
-    network: Arc<Network>,
-    path: PathId,
-    socket: TcpStream,
-    place: OwnedSemaphorePermit,
-) {
+pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, place: OwnedSemaphorePermit) {
     let ready = respond(&network, path, socket).await;
     drop(place);
     match ready {
@@ -266,14 +258,14 @@ pub(crate) async fn answer(
     }
 }
 
-async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Result<Ready> {
-    tune(&socket)?;
+async fn respond(network: &Network, path: PathId, socket: Socket) -> io::Result<Ready> {
+    socket.tune()?;
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(OUTBOX_BYTES));
-    let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
+    let mut responder = Responder::new(clock::now(), path, DialledBy::Relay, HopLimits::default());
     let established = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
         loop {
             receive(&socket, &mut inbox).await?;
-            let now = Instant::now();
+            let now = clock::now();
             let step = responder.handle(now, &mut inbox, &mut outbox, &Own(network, path), &mut OsRng);
             let refused = step.is_err();
             let step = step.map_err(io::Error::other);
@@ -291,14 +283,7 @@ async fn respond(network: &Network, path: PathId, socket: TcpStream) -> io::Resu
     Ok(Ready { established, inbox, outbox, socket })
 }
 
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket2::SockRef::from(socket).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    Ok(())
-}
-
-async fn send(socket: &TcpStream, outbox: &mut Outbox) -> io::Result<()> {
+async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()> {
     while !outbox.wire().is_empty() {
         socket.writable().await?;
         match socket.try_write(outbox.wire()) {
@@ -311,7 +296,7 @@ async fn send(socket: &TcpStream, outbox: &mut Outbox) -> io::Result<()> {
 }
 
 /// Waits for bytes and reads what there is.
-async fn receive(socket: &TcpStream, inbox: &mut Inbox) -> io::Result<()> {
+async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
     loop {
         socket.readable().await?;
         match socket.try_read(inbox.spare()) {
@@ -332,7 +317,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Established { sealer, mut opener, .. } = established;
     let socket = Arc::new(socket);
     let hop = network.hop(path);
-    let now = Instant::now();
+    let now = clock::now();
     let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
     if hop.sending().replace(sending).is_some() {
         hop.replaced.notify_waiters();
@@ -345,7 +330,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
-        let now = Instant::now();
+        let now = clock::now();
         match take_records(network, path, &mut inbox, &mut opener, &mut keepalive, now) {
             Ok(true) => {
                 tokio::task::yield_now().await;
@@ -356,13 +341,13 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
         }
         tokio::select! {
             read = receive(&socket, &mut inbox) => if let Err(error) = read { break error },
-            () = drain(hop, &socket) => match hop.resume(Instant::now()) {
+            () = drain(hop, &socket) => match hop.resume(clock::now()) {
                 Ok(true) => network.drained(),
                 Ok(false) => {}
                 Err(error) => break error,
             },
             () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
-                match keepalive.handle_timeout(Instant::now()) {
+                match keepalive.handle_timeout(clock::now()) {
                     Beat::Nothing => {}
                     Beat::Ping(token) => control(hop, &Frame::Ping { token }),
                     Beat::Dead => break io::ErrorKind::TimedOut.into(),
@@ -387,7 +372,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
 }
 
 /// Waits until the socket takes more of what is stuck; for ever if nothing is.
-async fn drain(hop: &Hop, socket: &TcpStream) {
+async fn drain(hop: &Hop, socket: &Socket) {
     loop {
         let stuck = hop.sending().as_ref().is_some_and(|s| s.stuck);
         if stuck {
@@ -404,7 +389,7 @@ async fn drain(hop: &Hop, socket: &TcpStream) {
 
 fn control(hop: &Hop, frame: &Frame<'_>) {
     hop.write(|out| out.frame(frame));
-    hop.flush(Instant::now());
+    hop.flush(clock::now());
 }
 
 /// Opens the records at hand and gives their frames away. True if more may wait.

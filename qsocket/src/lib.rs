@@ -33,6 +33,8 @@
 //! [`QSocketStream::connect`] and [`QSocketListener::bind`] use the configuration that [`config::Config::load`]
 //! finds; [`Endpoint`] takes one explicitly.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod access;
 pub mod config;
 mod connection;

@@ -9,6 +9,7 @@ use crate::config::{Config, RelayAddresses};
 use crate::endpoint::{Endpoint, Network};
 use crate::hop;
 use crate::stream::{QSocketStream, no_ttl};
+use qsocket_net::{Listener, Transport};
 use qsocket_proto::ids::{PathId, RELAYS, Role};
 use queue::Queue;
 use std::fmt;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::net::ToSocketAddrs;
 use tokio::sync::Semaphore;
 
 /// Dialers of one port whose handshake is not over: one relay dials each port, the rest is room for its retries
@@ -77,24 +78,21 @@ impl QSocketListener {
         }
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing to listen at");
         for addr in tokio::net::lookup_host(addr).await? {
-            match sockets(config.listen().ports.as_ref(), addr).await {
-                Ok(sockets) => return Self::start(config, (addr, sockets)).await,
+            match sockets(&config.transport, config.listen().ports.as_ref(), addr) {
+                Ok(sockets) => return Self::start(config, (addr, sockets)),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    async fn start(
-        config: Config,
-        (addr, sockets_of_first): (SocketAddr, Vec<TcpListener>),
-    ) -> io::Result<Self> {
+    fn start(config: Config, (addr, sockets_of_first): (SocketAddr, Vec<Listener>)) -> io::Result<Self> {
         let first = Bound::of(addr, &sockets_of_first)?;
         let (mut all_sockets, mut more) = (vec![sockets_of_first], Vec::new());
         for membership in config.more() {
             // `Config` holds no further membership of a server without an address.
             let addr = membership.listen().unwrap_or(addr);
-            let sockets = sockets(None, addr).await?;
+            let sockets = sockets(&config.transport, None, addr)?;
             more.push((membership.network(), Bound::of(addr, &sockets)?));
             all_sockets.push(sockets);
         }
@@ -200,7 +198,7 @@ fn closed() -> io::Error {
 }
 
 impl Bound {
-    fn of(addr: SocketAddr, sockets: &[TcpListener]) -> io::Result<Self> {
+    fn of(addr: SocketAddr, sockets: &[Listener]) -> io::Result<Self> {
         let mut ports = [addr; RELAYS];
         for (port, socket) in ports.iter_mut().zip(sockets) {
             *port = socket.local_addr()?;
@@ -211,7 +209,11 @@ impl Bound {
 }
 
 /// Listens at the given addresses, else at `addr` and the 24 ports that follow.
-async fn sockets(given: Option<&RelayAddresses>, addr: SocketAddr) -> io::Result<Vec<TcpListener>> {
+fn sockets(
+    transport: &Transport,
+    given: Option<&RelayAddresses>,
+    addr: SocketAddr,
+) -> io::Result<Vec<Listener>> {
     let addresses = match given {
         Some(given) => *given.as_array(),
         None if addr.port() == 0 => [addr; RELAYS],
@@ -221,7 +223,7 @@ async fn sockets(given: Option<&RelayAddresses>, addr: SocketAddr) -> io::Result
     };
     let mut sockets = Vec::with_capacity(RELAYS);
     for address in addresses {
-        let bound = TcpListener::bind(address).await;
+        let bound = transport.listen(address);
         sockets
             .push(bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen at {address}: {e}")))?);
     }
@@ -229,10 +231,10 @@ async fn sockets(given: Option<&RelayAddresses>, addr: SocketAddr) -> io::Result
 }
 
 /// Takes what dials the port of one relay.
-async fn serve(network: Arc<Network>, path: PathId, listener: TcpListener) {
+async fn serve(network: Arc<Network>, path: PathId, listener: Listener) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        let socket: TcpStream = match listener.accept().await {
+        let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%path, %error, "cannot take a dialler");

@@ -1,8 +1,9 @@
 //! The hop handshake over a socket, in both directions.
 
-use crate::hop::now;
 use crate::state::{Core, Keys};
 use qsocket_files::rng::OsRng;
+use qsocket_net::Socket;
+use qsocket_net::clock::now;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::hop::{
     Dial, Dialer, DialledBy, Established, HandshakeError, Inbox, Outbox, Principals, Responder,
@@ -11,7 +12,6 @@ use qsocket_proto::ids::{Principal, Role};
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 /// Why a TCP connection did not become a hop.
@@ -32,17 +32,17 @@ pub(crate) enum Failed {
 
 /// A hop that is authenticated, with what arrived behind the handshake.
 pub(crate) struct Up {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
     pub(crate) established: Established,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
 }
 
 /// Answers a peer that dialled this relay.
-pub(crate) async fn respond(core: &Core, stream: TcpStream) -> Result<Up, Failed> {
+pub(crate) async fn respond(core: &Core, stream: Socket) -> Result<Up, Failed> {
     let deadline = Instant::now() + core.limits.handshake;
     timeout_at(deadline, async {
-        tune(&stream)?;
+        stream.tune()?;
         let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
         let mut responder = Responder::new(now(), core.path, DialledBy::Principal, core.limits.records);
         loop {
@@ -71,8 +71,8 @@ pub(crate) async fn dial(core: &Core, server: Principal, address: SocketAddr) ->
     let deadline = Instant::now() + core.limits.handshake;
     timeout_at(deadline, async {
         let key = core.keys.imported_key(server, Role::Server).ok_or(Failed::NoKey)?;
-        let stream = TcpStream::connect(address).await?;
-        tune(&stream)?;
+        let stream = core.transport.connect(address).await?;
+        stream.tune()?;
         let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
         let dial = Dial {
             principal: server,
@@ -95,18 +95,7 @@ pub(crate) async fn dial(core: &Core, server: Principal, address: SocketAddr) ->
     .unwrap_or(Err(Failed::TimedOut))
 }
 
-/// Unsent bytes that the kernel takes: enough to keep the wire busy. The rest waits where turns are taken.
-#[cfg(any(target_os = "android", target_os = "linux"))]
-const NOTSENT_LOWAT: u32 = 128 * 1024;
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    Ok(())
-}
-
-async fn receive(core: &Core, stream: &TcpStream, inbox: &mut Inbox) -> Result<(), Failed> {
+async fn receive(core: &Core, stream: &Socket, inbox: &mut Inbox) -> Result<(), Failed> {
     loop {
         stream.readable().await?;
         core.thawed().await;
@@ -122,7 +111,7 @@ async fn receive(core: &Core, stream: &TcpStream, inbox: &mut Inbox) -> Result<(
     }
 }
 
-async fn send(core: &Core, stream: &TcpStream, outbox: &mut Outbox) -> Result<(), Failed> {
+async fn send(core: &Core, stream: &Socket, outbox: &mut Outbox) -> Result<(), Failed> {
     while !outbox.wire().is_empty() {
         stream.writable().await?;
         core.thawed().await;

@@ -2,22 +2,19 @@
 
 use crate::meter::Meter;
 use crate::state::{Batch, Core, lock};
+use qsocket_net::Socket;
+use qsocket_net::clock::now;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
 use qsocket_proto::ids::{Role, RouteId};
 use qsocket_proto::relay::{Congestion, Egress, HopId, Losses};
 use std::io;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant as TokioInstant, sleep_until};
-
-/// The clock of the runtime, so that tests with a paused clock hold for the protocol's timers too.
-pub(crate) fn now() -> Instant {
-    TokioInstant::now().into_std()
-}
+use tokio::time::sleep_until;
 
 /// Why a hop ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +46,7 @@ pub(crate) struct Hop {
     pub(crate) id: HopId,
     /// Of the peer.
     pub(crate) role: Role,
-    stream: TcpStream,
+    stream: Socket,
     out: Mutex<Out>,
     /// Tells the hop's task to look at the flags.
     wake: Notify,
@@ -75,7 +72,7 @@ struct Out {
 
 impl Out {
     /// Seals and writes until nothing waits (true) or the socket takes no more (false).
-    fn write(&mut self, now: Instant, stream: &TcpStream) -> Result<bool, End> {
+    fn write(&mut self, now: Instant, stream: &Socket) -> Result<bool, End> {
         loop {
             self.egress.pump();
             let outbox = self.egress.outbox();
@@ -105,7 +102,7 @@ impl Hop {
     pub(crate) fn new(
         id: HopId,
         role: Role,
-        stream: TcpStream,
+        stream: Socket,
         egress: Egress,
         sealer: Sealer,
         meter: Arc<Meter>,
@@ -233,10 +230,10 @@ impl Hop {
         }
     }
 
-    /// Ends the TCP connection in both directions now, whoever still holds the hop.
+    /// Ends the connection in both directions now, whoever still holds the hop.
     pub(crate) fn shut_down(&self) {
         // An error says that it has ended already.
-        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shut_down(Shutdown::Both);
     }
 }
 
@@ -321,7 +318,7 @@ async fn drained(hop: &Hop) -> Result<End, End> {
     // Nothing waits, so there is room.
     let _ = hop.control(&Frame::Close { reason });
     hop.let_out().await?;
-    socket2::SockRef::from(&hop.stream).shutdown(std::net::Shutdown::Write)?;
+    hop.stream.shut_down(Shutdown::Write)?;
     let mut unread = [0; 4096];
     loop {
         hop.stream.readable().await?;

@@ -13,6 +13,8 @@
 //! is never held while a record is opened or sealed. A hop's own lock is, because its records are sealed where they
 //! wait.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod handshake;
 mod hop;
 mod local;

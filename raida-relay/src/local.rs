@@ -3,6 +3,7 @@
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
+use qsocket_net::Transport;
 use qsocket_proto::ids::{PathId, Principal, RELAYS};
 use qsocket_proto::raida_key::{RaidaKey, RelayTable, relay_table};
 use qsocket_proto::relay::RegisterError;
@@ -105,11 +106,11 @@ impl LocalRaidaBuilder {
                     io::Error::new(io::ErrorKind::InvalidInput, "base port: the 25 ports end above 65535")
                 })?,
             };
-            let shape = Shape { path, network, dial_any_address: true, limits };
+            let shape = Shape { path, network, dial_any_address: true, limits, transport: Transport::Tcp };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-            let relay = Relay::spawn_shared(shape, Arc::clone(&table), &servers, listen, handle)?;
+            let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), &servers, listen, handle)?;
             let (address, handle) = (relay.local_addr(), handle.clone());
             let state = Mutex::new(State { relay: Some(relay), servers });
             seats.push(Seat { shape, address, table, handle, state });
@@ -222,8 +223,13 @@ impl LocalRaida {
         let mut state = state::lock(&seat.state);
         if state.relay.is_none() {
             let table = Arc::clone(&seat.table);
-            let relay =
-                Relay::spawn_shared(seat.shape, table, &state.servers, seat.address.into(), &seat.handle)?;
+            let relay = Relay::spawn_shared(
+                seat.shape.clone(),
+                table,
+                &state.servers,
+                seat.address.into(),
+                &seat.handle,
+            )?;
             state.relay = Some(relay);
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! How many new TCP connections a second one address may make.
 
-use crate::hop;
 use crate::state::lock;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
@@ -8,6 +7,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
+use qsocket_net::clock;
 use qsocket_proto::relay::network;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,7 +31,7 @@ impl Clock for RuntimeClock {
     type Instant = Instant;
 
     fn now(&self) -> Instant {
-        hop::now()
+        clock::now()
     }
 }
 

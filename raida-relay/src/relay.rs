@@ -1,8 +1,9 @@
 //! One relay: its configuration, its handle, its numbers.
 
 use crate::roster::Roster;
-use crate::state::{Core, listen, read_header};
+use crate::state::{Core, read_header};
 use crate::stats::Stats;
+use qsocket_net::{Listener, Transport};
 use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
 use qsocket_proto::ids::{PathId, Principal};
 use qsocket_proto::raida_key::RelayTable;
@@ -151,7 +152,7 @@ impl Relay {
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
         let RelayConfig { path, network, table, servers, listen, dial_any_address, limits } = config;
         let table = Arc::new(RwLock::new(table));
-        let shape = Shape { path, network, dial_any_address, limits };
+        let shape = Shape { path, network, dial_any_address, limits, transport: Transport::Tcp };
         Self::spawn_shared(shape, table, &servers, listen, handle)
     }
 
@@ -163,16 +164,16 @@ impl Relay {
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
+        let Shape { path, network, dial_any_address, limits, transport } = shape;
         let listener = match at {
-            Listen::Address(address) => listen(address)?,
+            Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
                 listener.set_nonblocking(true)?;
-                tokio::net::TcpListener::from_std(listener)?
+                Listener::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
         };
-        let Shape { path, network, dial_any_address, limits } = shape;
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let core = Core::new(path, limits, table, listener, handle.clone(), router);
+        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router);
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
@@ -263,10 +264,11 @@ impl Drop for Relay {
 }
 
 /// What stays the same when a relay starts again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) path: PathId,
     pub(crate) network: u16,
     pub(crate) dial_any_address: bool,
     pub(crate) limits: Limits,
+    pub(crate) transport: Transport,
 }

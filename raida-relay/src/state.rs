@@ -1,13 +1,15 @@
 //! What the tasks of one relay share.
 
 use crate::handshake::{self, Up};
-use crate::hop::{self, End, Hop, now};
+use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
 use crate::rate::Rate;
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
 use qsocket_files::rng::OsRng;
+use qsocket_net::clock::now;
+use qsocket_net::{Listener, Transport};
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
@@ -25,7 +27,6 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -71,7 +72,8 @@ pub(crate) struct Core {
     pub(crate) path: PathId,
     pub(crate) limits: Limits,
     pub(crate) keys: Keys,
-    listener: TcpListener,
+    pub(crate) transport: Transport,
+    listener: Listener,
     handle: Handle,
     routing: Mutex<Routing>,
     /// The routing's next timeout is earlier than what the timer task waits for.
@@ -131,7 +133,7 @@ impl Core {
         path: PathId,
         limits: Limits,
         table: Arc<RwLock<RelayTable>>,
-        listener: TcpListener,
+        (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
     ) -> Arc<Self> {
@@ -140,6 +142,7 @@ impl Core {
             path,
             limits,
             keys: Keys { path, table },
+            transport,
             listener,
             handle,
             routing: Mutex::new(Routing { router, armed: None }),
@@ -217,7 +220,7 @@ impl Core {
         if let Some(accepting) = lock(&self.accepting).take() {
             accepting.abort();
         }
-        let _ = socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        self.listener.shut_down();
         let mut batch = Batch::default();
         self.route(now(), &mut batch, Router::drain);
         let empty = async {
@@ -243,8 +246,8 @@ impl Core {
         for hop in hops.values() {
             hop.shut_down();
         }
-        // Where the system knows this, new connections are refused although the task still holds the listener.
-        let _ = socket2::SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
+        // The task may still hold the listener.
+        self.listener.shut_down();
         tasks
     }
 
@@ -638,17 +641,4 @@ impl Core {
         self.flush(now, &mut batch);
         done
     }
-}
-
-/// Makes the listening socket of a relay; its port can be bound again at once after a stop.
-pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    /// Connections that wait to be accepted.
-    const BACKLOG: u32 = 1024;
-    let socket = match address {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

@@ -12,6 +12,7 @@ use crate::hop::{self, Hop};
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
+use qsocket_net::{Transport, clock};
 use qsocket_proto::connection::{self as proto, Connection, Dial};
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
@@ -141,7 +142,7 @@ impl Network {
     pub(super) fn close_connections(&self) {
         self.accepted().take();
         for conn in self.connections() {
-            conn.lock().connection.close(Instant::now(), 0, "the endpoint closes");
+            conn.lock().connection.close(clock::now(), 0, "the endpoint closes");
             conn.wake();
         }
     }
@@ -157,7 +158,7 @@ impl Network {
 
     /// Tells the peers that nobody drives the connections any more, as far as the sockets take it at once.
     pub(super) fn say_gone(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
         for conn in self.connections() {
             let mut state = conn.lock();
@@ -196,6 +197,10 @@ impl Network {
 
     pub(crate) fn relay(&self, path: PathId) -> SocketAddr {
         self.membership.raida().relays.get(path)
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.config.transport
     }
 
     pub(crate) fn identity(&self) -> (Principal, Role) {
@@ -250,7 +255,7 @@ impl Network {
             relay_set: self.relay_set,
             encryption_key,
         };
-        let dialled = core.endpoint.dial(Instant::now(), dial);
+        let dialled = core.endpoint.dial(clock::now(), dial);
         // `source` is made for the destination's family.
         let (handle, connection) = dialled.map_err(|_| ConnectError::Closed)?;
         let conn = Conn::new(handle, connection, lifetime);
@@ -294,7 +299,7 @@ impl Network {
             self.health_is(core.endpoint.up());
         }
         if self.identity().1 == Role::Client {
-            self.tell_all(|connection| connection.handle_path_up(Instant::now(), path));
+            self.tell_all(|connection| connection.handle_path_up(clock::now(), path));
         }
     }
 
@@ -304,7 +309,7 @@ impl Network {
             core.endpoint.path_down(path);
             self.health_is(core.endpoint.up());
         }
-        self.tell_all(|connection| connection.handle_path_down(Instant::now(), path));
+        self.tell_all(|connection| connection.handle_path_down(clock::now(), path));
     }
 
     /// Said with the lock held, so that the last word is the last truth.
@@ -346,7 +351,7 @@ impl Network {
         core.endpoint.forget(conn.handle, &mut sink);
         drop(core);
         self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
-        sink.flush(Instant::now());
+        sink.flush(clock::now());
     }
 
     /// Puts a stream that the peer opened before the application, if the peer may have it.
@@ -395,7 +400,7 @@ impl Network {
         let mut known = [0; RELAYS];
         loop {
             tokio::time::sleep(TICK).await;
-            let now = Instant::now();
+            let now = clock::now();
             let mut sink = Sink { network: &self, dirty: PathSet::EMPTY };
             let mut core = self.lock();
             if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
