@@ -4,11 +4,12 @@ use super::Network;
 use crate::access::Permit;
 use crate::connection::{Held, State};
 use crate::error::ConnectError;
+use qsocket_net::clock::now;
 use qsocket_proto::ids::{Principal, Role, StreamId};
 use qsocket_proto::open::Refusal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// How often streams are looked at whose permission has an end: such a stream is closed well within a second of it, also
 /// when this host's clock is set.
@@ -70,7 +71,7 @@ impl Network {
 
     /// Asks again about the streams that `doubtful` names, and about every connection.
     fn take_back(&self, doubtful: impl Fn(&Held) -> bool) {
-        let (now, at) = (Instant::now(), SystemTime::now());
+        let (now, at) = (now(), SystemTime::now());
         for conn in self.connections() {
             let mut state = conn.lock();
             let peer = match self.membership.role() {
