@@ -5,6 +5,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use qsocket::config::Config;
+use qsocket::rng::OsRng;
 use qsocket::{Endpoint, QSocketListener, QSocketStream};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -37,6 +38,10 @@ const STEPS: usize = 25 + DOWN_AT_ONCE;
 
 /// After this a process counts as hung. Generous: the machine may be slow and shared.
 const HANG: Duration = Duration::from_secs(240);
+
+/// Where runs of ports are looked for: below those that systems give to connections, among which the remains of earlier
+/// connections leave no run of 25.
+const BELOW_EPHEMERAL: std::ops::Range<u16> = 12_000..32_000;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -174,8 +179,8 @@ fn party(name: &str, role: &str, argument: &str, config: PathBuf) -> Result<Proc
 /// then the test fails and says so.
 fn free_ports(taken: u16) -> Result<u16, Failed> {
     for _ in 0..100 {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let Some(last) = first.checked_add(24) else { continue };
+        let first = BELOW_EPHEMERAL.start + (OsRng.unit() * BELOW_EPHEMERAL.len() as f64) as u16;
+        let last = first + 24;
         let bound: Result<Vec<_>, _> =
             (first..=last).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
         if bound.is_ok() && (last < taken || first > taken.saturating_add(24)) {

@@ -106,19 +106,19 @@ fn soak(args: &Args) -> Result<()> {
     }
     client.stop(deadline)?;
 
-    server_dies(&raida, &loads, server)?;
+    server_dies(&raida, server)?;
     let Report { kills, freezes, .. } = report;
     println!("PASSED: {kills} kills and {freezes} freezes, no error seen by any program (seed {seed})");
     Ok(())
 }
 
 /// Kills the server in the middle of a transfer, and starts it again.
-fn server_dies(raida: &Raida, loads: &[Load], mut server: Process) -> Result<()> {
+fn server_dies(raida: &Raida, mut server: Process) -> Result<()> {
     // Whatever the sum is, this one does not get to its end.
-    let mut client = raida.client(Role::send(1 << 16, Duration::ZERO), loads)?;
+    let mut client = raida.client(Role::send(1 << 16, Duration::ZERO), &[])?;
     client.says("half a gigabyte")?;
     server.kill()?;
-    let mut again = raida.server(loads)?;
+    let mut again = raida.server(&[])?;
     again.says("listening")?;
     let deadline = Instant::now() + SETTLE;
     let (status, told) = client.fails(deadline)?;
@@ -127,7 +127,7 @@ fn server_dies(raida: &Raida, loads: &[Load], mut server: Process) -> Result<()>
         ["ConnectionReset", "UnexpectedEof", "TimedOut"].iter().find(|kind| told.contains(*kind));
     let Some(kind) = documented else { bail!("the client of a server that was killed says {told:?}") };
     println!("server killed: the client got {kind} ({})", told.trim());
-    let mut client = raida.client(Role::send(16, Duration::ZERO), loads)?;
+    let mut client = raida.client(Role::send(16, Duration::ZERO), &[])?;
     let deadline = Instant::now() + SETTLE;
     let sent = client.digest(deadline)?;
     ensure!(sent == again.digest(deadline)?, "a transfer to the restarted server differs");

@@ -3,6 +3,7 @@
 use crate::load::Load;
 use crate::party::Role;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use qsocket::rng::OsRng;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -18,6 +19,10 @@ const BEGIN: Duration = Duration::from_secs(60);
 
 /// Between two looks at a process that is to end.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Where runs of ports are looked for: below those that systems give to connections, among which the remains of earlier
+/// connections leave no run of 25.
+const BELOW_EPHEMERAL: std::ops::Range<u16> = 12_000..32_000;
 
 /// A child process. Dropping it kills it.
 pub(crate) struct Process {
@@ -228,8 +233,8 @@ impl Raida {
 /// A port with 24 free ones behind it, none of them in the 25 from `taken` on.
 pub(crate) fn free_ports(taken: u16) -> Result<u16> {
     for _ in 0..100 {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let Some(last) = first.checked_add(24) else { continue };
+        let first = BELOW_EPHEMERAL.start + (OsRng.unit() * BELOW_EPHEMERAL.len() as f64) as u16;
+        let last = first + 24;
         let bound: Result<Vec<_>, _> =
             (first..=last).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
         if bound.is_ok() && (last < taken || first > taken.saturating_add(24)) {
