@@ -11,7 +11,7 @@ async fn what_is_sent_comes_back() {
     let world = World::start(1);
     let server = world.server("echo_server", |address| vec![address.to_string().into()]).await;
     let mut client = example("echo_client");
-    client.arg(format!("{NAME}:{}", server.address.port())).env("QSOCKET_CONFIG", world.client_config());
+    client.arg(format!("{NAME}:{}", server.address.port())).env("QSOCKET_CONFIG", world.client_config(1));
     let mut client =
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let sent: String = (0..100_000).map(|line| format!("line {line}\n")).collect();

@@ -7,4 +7,5 @@ mod grpc;
 mod readme;
 mod site;
 mod twins;
+mod wiki;
 mod world;

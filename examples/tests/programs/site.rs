@@ -39,7 +39,7 @@ impl Site {
                 [folder.path().into()].into_iter().chain(listen).collect()
             })
             .await;
-        let proxy = Program::proxy(&world).await;
+        let proxy = Program::proxy(&world, 1).await;
         Self { folder, proxy, _server: server, _world: world }
     }
 

@@ -16,7 +16,7 @@ async fn both_say_the_same() {
     })
     .await;
     let _server = world.server("axum_qsocket", |address| vec![address.to_string().into()]).await;
-    let proxy = Program::proxy(&world).await;
+    let proxy = Program::proxy(&world, 1).await;
 
     let authority = file("cert.pem").display().to_string();
     let proxy = proxy.address.to_string();

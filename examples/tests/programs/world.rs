@@ -104,10 +104,10 @@ impl Program {
         panic!("the program did not start; what it said is above");
     }
 
-    /// Starts the local proxy.
-    pub(crate) async fn proxy(world: &World) -> Self {
+    /// Starts a local proxy for a client.
+    pub(crate) async fn proxy(world: &World, client: usize) -> Self {
         let mut command = example("local_proxy");
-        command.args(["--listen", "127.0.0.1:0"]).env("QSOCKET_CONFIG", world.client_config());
+        command.args(["--listen", "127.0.0.1:0"]).env("QSOCKET_CONFIG", world.client_config(client));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = soon(lines.next_line()).await.unwrap().expect("the proxy ended");
@@ -123,7 +123,7 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
 }
 
 /// What every client calls the server, at every port.
-pub(crate) const NAME: &str = "server.example";
+pub(crate) const NAME: &str = "server-1.example";
 
 /// 25 relays, and configurations for one server and clients.
 pub(crate) struct World {
@@ -157,7 +157,9 @@ impl World {
             let listed: Vec<_> = ports.iter().map(|port| format!("\"{port}\"")).collect();
             let listen = format!("[listen]\nports = [{}]\n", listed.join(", "));
             let mut command = example(name);
-            command.args(arguments(ports[0])).env("QSOCKET_CONFIG", self.config("server-1", &listen));
+            let policy = if self.policy().exists() { "access = \"access.toml\"\n" } else { "" };
+            let config = self.config("server-1", policy, &listen);
+            command.args(arguments(ports[0])).env("QSOCKET_CONFIG", config);
             command.stdout(Stdio::null());
             command
         })
@@ -169,30 +171,41 @@ impl World {
             server.address
         );
         for number in 1..=self.keys.clients.len() {
-            self.config(&format!("client-{number}"), &name);
+            self.config(&format!("client-{number}"), "", &name);
         }
         server
     }
 
-    /// The configuration of the first client, which knows the server that was started.
-    pub(crate) fn client_config(&self) -> PathBuf {
-        self.folder().join("client-1.toml")
+    /// The configuration of a client, from 1 on, which knows the server that was started.
+    pub(crate) fn client_config(&self, number: usize) -> PathBuf {
+        self.folder().join(format!("client-{number}.toml"))
     }
 
-    /// Runs an example as a client of the server.
+    /// Writes the policy of the server, which may run already.
+    pub(crate) fn set_policy(&self, policy: &str) {
+        let new = self.folder().join("access.toml.new");
+        std::fs::write(&new, policy).unwrap();
+        std::fs::rename(new, self.policy()).unwrap();
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.folder().join("access.toml")
+    }
+
+    /// Runs an example as the first client of the server.
     pub(crate) async fn client(&self, name: &str, arguments: &[&str]) -> Output {
         let mut command = example(name);
-        command.args(arguments).env("QSOCKET_CONFIG", self.client_config());
+        command.args(arguments).env("QSOCKET_CONFIG", self.client_config(1));
         soon(command.output()).await.unwrap().into()
     }
 
-    fn config(&self, party: &str, more: &str) -> PathBuf {
-        let mut text = format!("key = \"{party}.key.toml\"\n[raida]\nnetwork = 1\nrelays = [\n");
+    fn config(&self, party: &str, first: &str, sections: &str) -> PathBuf {
+        let mut text = format!("key = \"{party}.key.toml\"\n{first}[raida]\nnetwork = 1\nrelays = [\n");
         for relay in self.raida.addresses() {
             writeln!(text, "\"{relay}\",").unwrap();
         }
         let path = self.folder().join(format!("{party}.toml"));
-        std::fs::write(&path, text + "]\n" + more).unwrap();
+        std::fs::write(&path, text + "]\n" + sections).unwrap();
         path
     }
 }
