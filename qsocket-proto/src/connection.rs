@@ -243,6 +243,8 @@ pub struct Connection {
     rtt: Rtt,
     attempts: u32,
     last_progress: Instant,
+    /// Since when this process has run without a long break: round trips are measured from here on.
+    woke: Instant,
     last_heard: Instant,
     last_ping: Instant,
     idle: Duration,
@@ -646,6 +648,7 @@ impl Connection {
             self.speaker.say(Topic::Ping, ControlFrame::Ping);
         }
         self.lose_patience(now);
+        self.notice_sleep(now);
         if self.probe_at().is_some_and(|t| t <= now) {
             self.probe(now);
         }

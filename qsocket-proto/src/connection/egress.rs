@@ -385,9 +385,18 @@ impl Connection {
         since.map(|t| t.max(self.last_progress) + wait)
     }
 
+    /// Notes if this process did not run: a probe is overdue by more than its own wait. What was sent before says
+    /// nothing about the network any more.
+    pub(super) fn notice_sleep(&mut self, now: Instant) {
+        let due = self.probe_at();
+        if due.is_some_and(|due| now.saturating_duration_since(due) > self.probe_wait()) {
+            self.woke = now;
+        }
+    }
+
     fn probe_wait(&self) -> Duration {
         let wait = self.rtt.timeout(self.attempts, MAX_ACK_DELAY);
-        if hit(Point::EarlyProbe) { wait / 16 } else { wait }
+        if hit(Point::EarlyProbe) { wait / 8 } else { wait }
     }
 
     /// Sends again what is overdue, elsewhere if possible.

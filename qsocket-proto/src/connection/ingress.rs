@@ -441,6 +441,8 @@ impl Connection {
 
     fn on_ack(&mut self, now: Instant, ack: &Ack) {
         let mut progress = false;
+        self.notice_sleep(now);
+        let woke = self.woke;
         for (count, path_id) in ack.paths.iter().zip(PathId::all()) {
             let Some(count) = count else { continue };
             let path = self.paths.get_mut(path_id);
@@ -468,7 +470,7 @@ impl Connection {
             let rtt = &mut self.rtt;
             let mut each = |block: &super::send::SentBlock| {
                 progress = true;
-                if let (false, Some(sent)) = (block.resent, block.last_sent) {
+                if let (false, Some(sent)) = (block.resent, block.last_sent.filter(|sent| *sent >= woke)) {
                     rtt.sample(now.saturating_duration_since(sent));
                 }
             };

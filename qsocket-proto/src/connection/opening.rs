@@ -285,6 +285,7 @@ impl Connection {
             rtt: super::Rtt::default(),
             attempts: 0,
             last_progress: now,
+            woke: now,
             last_heard: now,
             last_ping: now,
             idle: config.idle,

@@ -10,7 +10,7 @@ use crate::crypto::schedule::EncryptionKey;
 use crate::endpoint::Handle;
 use crate::ids::KeyId;
 use crate::open::MlKem;
-use pair::{Pair, Verdict};
+use pair::{DELAY, Pair, Verdict};
 
 const MIB: usize = 1 << 20;
 
@@ -180,6 +180,32 @@ fn slow_paths_are_not_waited_for() {
     let report = pair.exchange(b"ping", b"pong");
     assert_eq!(report.down, b"pong");
     assert!(pair.now - start < Duration::from_millis(200), "{:?}", pair.now - start);
+}
+
+#[test]
+fn a_process_that_was_stopped_for_a_while_resends_as_soon_as_before() {
+    let mut pair = Pair::new(304);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    for _ in 0..20 {
+        pair.client(client).write(stream, b"a block").unwrap();
+        pair.run_for(Duration::from_millis(100));
+    }
+    // Acknowledgements are on their way, and are looked at long after they arrived: that is no round trip.
+    pair.client(client).write(stream, b"a block").unwrap();
+    pair.run_for(DELAY + MAX_ACK_DELAY);
+    pair.client(client).write(stream, b"a block").unwrap();
+    pair.run_for(DELAY / 2);
+    pair.now += Duration::from_secs(20);
+    pair.run_for(Duration::from_millis(100));
+    // More is lost than parity repairs.
+    let lossy = pair.random_paths(12);
+    pair.mangle(lossy, |_, _| Verdict::Drop);
+    pair.client(client).write(stream, b"lost").unwrap();
+    pair.run_for(Duration::from_millis(1));
+    let begin = pair.now;
+    pair.run_until(|p| p.client(client).is_flushed(stream));
+    assert!(pair.now - begin < Duration::from_secs(1), "{:?}", pair.now - begin);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn run(seed: u64, scenario: Scenario) -> Run {
     }
     let clients = [1, 2, 3].map(|serial| net.client(serial, Config::default(), Numbers::default()));
     net.settle();
-    let job = |key| Job { kind: Kind::Sink, key, bytes: ENDLESS, pace: Some(OFFERED) };
+    let job = |key| Job { kind: Kind::Sink, pace: Some(OFFERED), ..Job::echo(key, ENDLESS) };
     for (serial, client) in (1..=3).zip(&clients) {
         let to: &[u32] = match (serial, scenario.others) {
             (2, false) => &[],

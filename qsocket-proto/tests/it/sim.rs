@@ -5,24 +5,38 @@
 
 pub mod endpoint;
 pub mod hop;
+pub mod hub;
+pub mod liar;
+pub mod link;
+pub mod live;
 pub mod net;
 pub mod program;
 pub mod relay;
+pub mod talk;
 
+use link::Link;
 use qsocket_proto::hop::{Inbox, Outbox};
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// What a sender's and a receiver's socket buffer hold.
-const SEND_BUFFER: usize = 64 * 1024;
-const RECEIVE_BUFFER: usize = 128 * 1024;
+/// Bytes that sockets hold and that travel at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub send_buffer: usize,
+    pub receive_buffer: usize,
+    /// What travels as one event.
+    pub chunk: usize,
+}
 
-/// What travels as one event.
-const CHUNK: usize = 16 * 1024;
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { send_buffer: 64 * 1024, receive_buffer: 128 * 1024, chunk: 16 * 1024 }
+    }
+}
 
 pub type NodeId = usize;
 
@@ -36,6 +50,11 @@ pub struct End {
 impl End {
     fn other(self) -> Self {
         Self { side: 1 - self.side, ..self }
+    }
+
+    /// The number of the link.
+    pub fn link(self) -> usize {
+        self.link
     }
 
     /// A number that no other end has.
@@ -71,25 +90,6 @@ enum Event {
     Timer(NodeId),
 }
 
-/// One direction of a link, named by the end that writes.
-#[derive(Debug, Default)]
-struct Pipe {
-    to_send: VecDeque<u8>,
-    in_flight: VecDeque<Vec<u8>>,
-    in_flight_bytes: usize,
-    received: VecDeque<u8>,
-    sending: bool,
-}
-
-#[derive(Debug)]
-struct Link {
-    nodes: [NodeId; 2],
-    pipes: [Pipe; 2],
-    rate: u64,
-    delay: Duration,
-    open: bool,
-}
-
 /// Rate in bytes a second and one-way delay of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
@@ -112,6 +112,7 @@ pub struct Network {
     /// Speed of links to a listener.
     speeds: BTreeMap<(NodeId, SocketAddr), Speed>,
     default_speed: Speed,
+    pub sizes: Sizes,
     pub rng: ChaCha20Rng,
 }
 
@@ -119,24 +120,6 @@ impl Network {
     fn at(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
         self.events.push(Reverse((self.now + after, self.sequence, event)));
-    }
-
-    /// Starts the next chunk from `end` if there is one and the reader has room.
-    fn kick(&mut self, end: End) {
-        let link = &mut self.links[end.link];
-        let pipe = &mut link.pipes[end.side];
-        let room = RECEIVE_BUFFER - (pipe.in_flight_bytes + pipe.received.len()).min(RECEIVE_BUFFER);
-        let n = pipe.to_send.len().min(CHUNK).min(room);
-        if pipe.sending || n == 0 || !link.open {
-            return;
-        }
-        pipe.in_flight.push_back(pipe.to_send.drain(..n).collect());
-        pipe.in_flight_bytes += n;
-        pipe.sending = true;
-        let takes = Duration::from_nanos(n as u64 * 1_000_000_000 / link.rate);
-        let arrives = takes + link.delay;
-        self.at(takes, Event::Sent(end));
-        self.at(arrives, Event::Arrived(end.other()));
     }
 }
 
@@ -156,13 +139,9 @@ impl Io<'_> {
         let target = self.net.listeners.get(&to).copied().filter(|node| !self.net.dead[*node]);
         let speed = self.net.speeds.get(&(self.node, to)).copied().unwrap_or(self.net.default_speed);
         let end = End { link: self.net.links.len(), side: 0 };
-        self.net.links.push(Link {
-            nodes: [self.node, target.unwrap_or(self.node)],
-            pipes: Default::default(),
-            rate: speed.rate,
-            delay: speed.delay,
-            open: target.is_some(),
-        });
+        let nodes = [self.node, target.unwrap_or(self.node)];
+        let chunk = self.net.sizes.chunk;
+        self.net.links.push(Link::new(nodes, speed, chunk, target.is_some()));
         if target.is_some() {
             self.net.at(speed.delay, Event::Connected(end.other(), to, false));
             self.net.at(speed.delay * 2, Event::Connected(end, to, true));
@@ -191,10 +170,11 @@ impl Io<'_> {
 
     /// Moves sealed bytes from `outbox` into the socket's buffer; true if any did.
     pub fn write(&mut self, end: End, outbox: &mut Outbox) -> bool {
+        let holds = self.net.sizes.send_buffer;
         let link = &mut self.net.links[end.link];
         let pipe = &mut link.pipes[end.side];
         let wire = outbox.wire();
-        let n = wire.len().min(SEND_BUFFER - pipe.to_send.len());
+        let n = wire.len().min(holds.saturating_sub(pipe.to_send.len()));
         if n == 0 || !link.open {
             return false;
         }
@@ -206,11 +186,7 @@ impl Io<'_> {
 
     /// Closes a link; the other end hears of it after the delay.
     pub fn close(&mut self, end: End) {
-        let link = &mut self.net.links[end.link];
-        if std::mem::replace(&mut link.open, false) {
-            let delay = link.delay;
-            self.net.at(delay, Event::Closed(end.other()));
-        }
+        self.net.close(end);
     }
 }
 
@@ -225,6 +201,8 @@ pub struct World {
     /// The last one, and how often it came without time going on.
     last_timer: Option<(NodeId, Duration)>,
     at_once: u32,
+    /// A hash over everything that happened so far, and when.
+    pub digest: u64,
 }
 
 impl World {
@@ -241,9 +219,18 @@ impl World {
             dead: Vec::new(),
             speeds: BTreeMap::new(),
             default_speed,
+            sizes: Sizes::default(),
             rng: ChaCha20Rng::seed_from_u64(seed),
         };
-        Self { net, nodes: Vec::new(), timers: Vec::new(), timer_events: 0, last_timer: None, at_once: 0 }
+        Self {
+            net,
+            nodes: Vec::new(),
+            timers: Vec::new(),
+            timer_events: 0,
+            last_timer: None,
+            at_once: 0,
+            digest: 0,
+        }
     }
 
     pub fn start(&self) -> Instant {
@@ -312,26 +299,17 @@ impl World {
 
     /// Breaks one of the open links, by chance.
     pub fn break_a_link(&mut self) {
-        let open: Vec<_> = (0..self.net.links.len()).filter(|link| self.net.links[*link].open).collect();
-        if !open.is_empty() {
-            let link = open[self.net.rng.next_u32() as usize % open.len()];
-            self.break_link(link);
+        if let Some(end) = self.net.some_end() {
+            self.net.break_link(end.link);
         }
     }
 
     /// Breaks all links of a node.
     pub fn reset(&mut self, node: NodeId) {
-        for link in 0..self.net.links.len() {
-            if self.net.links[link].open && self.net.links[link].nodes.contains(&node) {
-                self.break_link(link);
+        for link in self.net.links_of(node) {
+            if self.net.links[link].open {
+                self.net.break_link(link);
             }
-        }
-    }
-
-    fn break_link(&mut self, link: usize) {
-        self.net.links[link].open = false;
-        for side in 0..2 {
-            self.net.at(Duration::ZERO, Event::Closed(End { link, side }));
         }
     }
 
@@ -356,10 +334,26 @@ impl World {
         {
             let Some(Reverse((at, _, event))) = self.net.events.pop() else { break };
             self.net.now = at;
+            self.note(&event);
             self.step(event);
             check(&self.net);
         }
         self.net.now = until;
+    }
+
+    /// Takes an event into the digest.
+    fn note(&mut self, event: &Event) {
+        let (kind, what) = match event {
+            Event::Connected(end, ..) => (1, end.number()),
+            Event::Arrived(end) => (2, end.number()),
+            Event::Sent(end) => (3, end.number()),
+            Event::Closed(end) => (4, end.number()),
+            Event::Ready(end) => (5, end.number()),
+            Event::Timer(node) => (6, *node as u64),
+        };
+        for word in [self.net.now.as_nanos() as u64, kind, what] {
+            self.digest = (self.digest ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        }
     }
 
     /// Time since the beginning.
@@ -372,16 +366,15 @@ impl World {
         let end = match event {
             Event::Timer(node) => return self.timer(node),
             Event::Arrived(end) => {
-                let pipe = &mut self.net.links[end.link].pipes[1 - end.side];
-                if let Some(chunk) = pipe.in_flight.pop_front() {
-                    pipe.in_flight_bytes -= chunk.len();
-                    pipe.received.extend(chunk);
+                if !self.net.arrive(end) {
+                    return;
                 }
                 end
             }
             Event::Sent(end) => {
-                self.net.links[end.link].pipes[end.side].sending = false;
-                self.net.kick(end);
+                if !self.net.sent(end) {
+                    return;
+                }
                 end
             }
             Event::Connected(end, ..) | Event::Closed(end) | Event::Ready(end) => end,

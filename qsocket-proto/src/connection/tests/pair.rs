@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// One way on every wire unless a test says otherwise.
-const DELAY: Duration = Duration::from_millis(10);
+pub(super) const DELAY: Duration = Duration::from_millis(10);
 
 /// Steps after which a test is taken to hang.
 const MAX_STEPS: usize = 300_000;

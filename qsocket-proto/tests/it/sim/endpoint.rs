@@ -1,17 +1,18 @@
 //! A client or server as a node: the endpoint, its hops, its connections, and programs that read and write streams.
 
-use super::hop::{HopEnd, State};
+use super::hop::{HopEnd, State, Tuning};
+use super::hub::{Hub, WhileReading};
+use super::live::Live;
 use super::program::{Job, Program};
 use super::relay::{Known, Numbers, imported};
 use super::{End, Io, Node};
-use qsocket_proto::connection::{Config, Connection, ConnectionError, Dial, Event, Hops};
+use qsocket_proto::connection::{Config, Dial};
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::endpoint::{Admission, Endpoint, Handle, Routed};
 use qsocket_proto::frame::Frame;
-use qsocket_proto::hop::{self, Dialer, DialledBy, HopLimits, Outbox, Responder};
-use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role, StreamId};
+use qsocket_proto::hop::{self, Dialer, DialledBy, Outbox, Responder};
+use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role};
 use qsocket_proto::open::Refusal;
-use qsocket_proto::relay::Egress;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use std::cell::RefCell;
@@ -20,9 +21,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What an endpoint leaves in the queue of a hop before it skips the path.
-const LOCAL_QUEUE: usize = 64 * 1024;
 
 /// First and longest wait before a broken hop is dialled again.
 const FIRST_REDIAL: Duration = Duration::from_millis(100);
@@ -47,124 +45,8 @@ impl Admission for Everyone {
     }
 }
 
-/// All hops of an endpoint, by the number of their link's end.
-#[derive(Default)]
-struct Hub {
-    hops: BTreeMap<u64, (PathId, HopEnd)>,
-    /// The hop in use of each path.
-    current: [Option<u64>; RELAYS],
-}
-
-impl Hub {
-    fn egress(&mut self, path: PathId) -> Option<&mut Egress> {
-        let number = self.current[path.index()]?;
-        self.hops.get_mut(&number).map(|(_, hop)| &mut hop.egress)
-    }
-
-    /// Seals and writes what the links take; true if any took something.
-    fn flush(&mut self, io: &mut Io<'_>) -> bool {
-        let mut drained = false;
-        for (_, hop) in self.hops.values_mut() {
-            let before = hop.egress.queued_bytes();
-            if before > 0 {
-                hop.flush(io);
-                drained |= hop.egress.queued_bytes() < before;
-            }
-        }
-        drained
-    }
-}
-
-impl Hops for Hub {
-    fn room(&mut self, path: PathId) -> usize {
-        self.egress(path).map_or(0, |e| e.outbox().room_for_data())
-    }
-
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
-        self.egress(path).map(|e| write(e.outbox()))
-    }
-}
-
-/// The hops while one of them is being read.
-struct WhileReading<'a> {
-    hub: &'a mut Hub,
-    path: PathId,
-    egress: &'a mut Egress,
-}
-
-impl Hops for WhileReading<'_> {
-    fn room(&mut self, path: PathId) -> usize {
-        if path == self.path { self.egress.outbox().room_for_data() } else { self.hub.room(path) }
-    }
-
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
-        if path == self.path { Some(write(self.egress.outbox())) } else { self.hub.outbox(path, write) }
-    }
-}
-
-/// A connection and what its application does with it.
-pub struct Live {
-    pub connection: Connection,
-    pub programs: BTreeMap<StreamId, Program>,
-    /// Streams that a client opens when it may.
-    jobs: Vec<Job>,
-    pub established: Option<Instant>,
-    forgotten: bool,
-}
-
-impl Live {
-    fn new(connection: Connection, jobs: Vec<Job>) -> Self {
-        let programs = BTreeMap::new();
-        Self { connection, programs, jobs, established: None, forgotten: false }
-    }
-
-    /// Whether every job was done: all bytes and the FIN arrived on both sides.
-    pub fn is_done(&self) -> bool {
-        self.jobs.is_empty() && !self.programs.is_empty() && self.programs.values().all(Program::is_done)
-    }
-
-    pub fn error(&self) -> Option<&ConnectionError> {
-        self.connection.error()
-    }
-
-    fn work(&mut self, now: Instant, stalled: &BTreeSet<u32>) -> bool {
-        let mut established = false;
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                Event::Established => {
-                    self.established = Some(now);
-                    established = true;
-                }
-                Event::StreamOpened => {
-                    while let Some((id, resource)) = self.connection.accept() {
-                        self.programs.insert(id, Program::serve(&resource));
-                    }
-                }
-                Event::Readable(id) => {
-                    if let Some(program) = self.programs.get_mut(&id) {
-                        program.can_read = true;
-                    }
-                }
-                Event::Writable(id) => {
-                    if let Some(program) = self.programs.get_mut(&id) {
-                        program.can_write = true;
-                    }
-                }
-                Event::StreamsAllowed | Event::Distrusted(_) | Event::Closed => {}
-            }
-        }
-        while let Some(job) = self.jobs.last()
-            && let Ok(Some(id)) = self.connection.open(&job.resource())
-        {
-            self.programs.extend(self.jobs.pop().map(|job| (id, Program::start(now, job))));
-        }
-        let is_stalled = stalled.contains(&self.connection.client().serial);
-        for (id, program) in &mut self.programs {
-            program.run(now, *id, &mut self.connection, is_stalled);
-        }
-        established
-    }
-}
+/// Gives the jobs for the next connection.
+pub type OwnJobs = Box<dyn FnMut() -> Vec<Job>>;
 
 pub struct EndpointNode {
     role: Role,
@@ -184,6 +66,9 @@ pub struct EndpointNode {
     turn: usize,
     /// Clients whose streams the application does not read.
     pub stalled: BTreeSet<u32>,
+    /// What this end does of its own on a connection that it accepted.
+    pub own_jobs: Option<OwnJobs>,
+    tuning: Tuning,
     rng: ChaCha20Rng,
 }
 
@@ -194,6 +79,7 @@ impl EndpointNode {
         config: Config,
         numbers: Numbers,
         (relays, base): (Vec<SocketAddr>, SocketAddr),
+        tuning: Tuning,
         seed: u64,
     ) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
@@ -214,6 +100,8 @@ impl EndpointNode {
             connections: BTreeMap::new(),
             turn: 0,
             stalled: BTreeSet::new(),
+            own_jobs: None,
+            tuning,
             rng,
         }
     }
@@ -267,7 +155,7 @@ impl EndpointNode {
         io: &mut Io<'_>,
         server: Principal,
         destination: SocketAddr,
-        mut jobs: Vec<Job>,
+        jobs: Vec<Job>,
     ) -> Handle {
         let dial = Dial {
             client: self.principal,
@@ -278,7 +166,6 @@ impl EndpointNode {
             encryption_key: None,
         };
         let (handle, connection) = self.endpoint.dial(io.now(), dial).expect("one family");
-        jobs.reverse();
         self.connections.insert(handle, Live::new(connection, jobs));
         self.drive(io);
         handle
@@ -290,8 +177,8 @@ impl EndpointNode {
 
     /// Bytes that all connections hold.
     pub fn memory(&self) -> u64 {
-        self.connections.values().map(|live| live.connection.memory()).sum::<u64>()
-            + self.endpoint.pending_bytes() as u64
+        let held = self.connections.values().filter(|live| !live.forgotten);
+        held.map(|live| live.connection.memory()).sum::<u64>() + self.endpoint.pending_bytes() as u64
     }
 
     /// Bytes that programs of this node took from a client's streams.
@@ -340,7 +227,7 @@ impl EndpointNode {
             }
         }
         let Some((_, mut hop)) = self.hub.hops.remove(&number) else { return };
-        let Self { endpoint, connections, hub, .. } = self;
+        let Self { endpoint, connections, hub, own_jobs, .. } = self;
         let ok = hop.frames(io, |io, egress, frame| {
             let now = io.now();
             match frame {
@@ -357,7 +244,8 @@ impl EndpointNode {
                     }
                 }
                 Routed::New(handle, connection) => {
-                    connections.insert(handle, Live::new(*connection, Vec::new()));
+                    let jobs = own_jobs.as_mut().map_or_else(Vec::new, |own| own());
+                    connections.insert(handle, Live::new(*connection, jobs));
                 }
             }
             true
@@ -406,8 +294,8 @@ impl EndpointNode {
 
 impl Node for EndpointNode {
     fn connected(&mut self, io: &mut Io<'_>, end: End, at: SocketAddr, dialled: bool) {
-        let mut out = Outbox::new(LOCAL_QUEUE);
-        let (now, limits) = (io.now(), HopLimits::default());
+        let mut out = Outbox::new(self.tuning.local_queue);
+        let (now, limits) = (io.now(), self.tuning.hop_limits);
         let (relay, state) = if dialled {
             let Some(relay) = self.dialling.remove(&end.number()) else { return io.close(end) };
             let (principal, role) = (self.principal, self.role);
@@ -418,7 +306,7 @@ impl Node for EndpointNode {
             let relay = PathId::new((at.port() - self.base.port()) as u8).expect("below 25");
             (relay, State::Answering(Responder::new(now, relay, DialledBy::Relay, limits)))
         };
-        let mut hop = HopEnd::new(end, state, out);
+        let mut hop = HopEnd::new(end, state, out, self.tuning.egress);
         hop.flush(io);
         self.hub.hops.insert(end.number(), (relay, hop));
     }
@@ -440,7 +328,7 @@ impl Node for EndpointNode {
         let hops = self.hub.hops.values().filter_map(|(_, hop)| hop.poll_timeout());
         let live = || self.connections.values().filter(|live| !live.forgotten);
         let connections = live().filter_map(|live| live.connection.poll_timeout());
-        let programs = live().flat_map(|live| live.programs.values()).filter_map(Program::due);
+        let programs = live().filter_map(Live::due);
         let named = connections.chain(self.endpoint.poll_timeout()).map(|(at, _)| at);
         hops.chain(self.redial.into_iter().flatten()).chain(named).chain(programs).min()
     }

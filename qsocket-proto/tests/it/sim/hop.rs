@@ -3,8 +3,8 @@
 use super::{End, Io};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::hop::{
-    Beat, Dialer, Established, HandshakeError, Inbox, Keepalive, Opener, Outbox, Principals, Responder,
-    Sealer,
+    Beat, Dialer, Established, HandshakeError, HopLimits, Inbox, Keepalive, Opener, Outbox, Principals,
+    Responder, Sealer,
 };
 use qsocket_proto::relay::{Egress, EgressLimits};
 use std::time::Instant;
@@ -22,16 +22,32 @@ pub struct HopEnd {
     pub egress: Egress,
 }
 
-/// Room that an endpoint's or relay's outbox has; the egress keeps DATA far below it.
+/// Room that a relay's outbox has; the egress keeps DATA far below it.
 const OUTBOX: usize = 1 << 20;
+
+/// Sizes and limits that a run may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// What an endpoint leaves in the queue of a hop before it skips the path.
+    pub local_queue: usize,
+    pub hop_limits: HopLimits,
+    pub egress: EgressLimits,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        let (hop_limits, egress) = (HopLimits::default(), EgressLimits::default());
+        Self { local_queue: 64 * 1024, hop_limits, egress }
+    }
+}
 
 pub fn outbox() -> Outbox {
     Outbox::new(OUTBOX)
 }
 
 impl HopEnd {
-    pub fn new(end: End, state: State, outbox: Outbox) -> Self {
-        Self { end, state, inbox: Inbox::new(), egress: Egress::new(outbox, EgressLimits::default()) }
+    pub fn new(end: End, state: State, outbox: Outbox, limits: EgressLimits) -> Self {
+        Self { end, state, inbox: Inbox::new(), egress: Egress::new(outbox, limits) }
     }
 
     /// Reads from the link and drives the handshake; returns what it established.

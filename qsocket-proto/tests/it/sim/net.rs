@@ -1,6 +1,8 @@
 //! 25 relays, and the servers and clients that a test adds.
 
-use super::endpoint::{EndpointNode, Live};
+use super::endpoint::EndpointNode;
+use super::hop::Tuning;
+use super::live::Live;
 use super::program::Job;
 use super::relay::{Numbers, RelayNode};
 use super::{Io, NodeId, Speed, World};
@@ -72,11 +74,16 @@ pub struct Net {
     /// Bytes in the queues of each relay.
     pub queued: Vec<Rc<Cell<usize>>>,
     at: Vec<SocketAddr>,
+    tuning: Tuning,
 }
 
 impl Net {
     /// Relays that know servers A, which they dial, and B, which dials them.
     pub fn new(seed: u64, speed: Speed) -> Self {
+        Self::tuned(seed, speed, Tuning::default())
+    }
+
+    pub fn tuned(seed: u64, speed: Speed, tuning: Tuning) -> Self {
         // Two runs from one seed draw the same keys.
         nonce_audit::forget();
         let mut world = World::new(seed, speed);
@@ -86,14 +93,14 @@ impl Net {
             let a = Registration::at_base(base(SERVER_A), path).expect("a low port");
             let b = Registration { destination: base(SERVER_B), dial: None };
             let servers = [(principal(SERVER_A), a), (principal(SERVER_B), b)];
-            let (node, bytes) = RelayNode::new(path, &servers, world.start());
+            let (node, bytes) = RelayNode::new(path, &servers, tuning, world.start());
             let node = Rc::new(RefCell::new(node));
             let id = world.add(Box::new(Rc::clone(&node)));
             world.listen(id, at[path.index()]);
             relays.push(Kept { id, node });
             queued.push(bytes);
         }
-        Self { seed, world, relays, queued, at }
+        Self { seed, world, relays, queued, at, tuning }
     }
 
     fn endpoint(&mut self, node: EndpointNode) -> Kept<EndpointNode> {
@@ -104,11 +111,18 @@ impl Net {
 
     pub fn server(&mut self, serial: u32, config: Config) -> Kept<EndpointNode> {
         let dials = if serial == SERVER_B { self.at.clone() } else { Vec::new() };
-        let seed = self.world.net.rng.next_u64();
+        let (seed, tuning) = (self.world.net.rng.next_u64(), self.tuning);
         let places = (dials, base(serial));
         let numbers = Numbers::default();
-        let server =
-            self.endpoint(EndpointNode::new(Role::Server, principal(serial), config, numbers, places, seed));
+        let server = self.endpoint(EndpointNode::new(
+            Role::Server,
+            principal(serial),
+            config,
+            numbers,
+            places,
+            tuning,
+            seed,
+        ));
         if serial == SERVER_A {
             for path in PathId::all() {
                 self.world.listen(server.id, address(base(serial).port() + u16::from(path.get())));
@@ -122,10 +136,17 @@ impl Net {
     }
 
     pub fn client(&mut self, serial: u32, config: Config, numbers: Numbers) -> Kept<EndpointNode> {
-        let seed = self.world.net.rng.next_u64();
+        let (seed, tuning) = (self.world.net.rng.next_u64(), self.tuning);
         let places = (self.at.clone(), address(0));
-        let client =
-            self.endpoint(EndpointNode::new(Role::Client, principal(serial), config, numbers, places, seed));
+        let client = self.endpoint(EndpointNode::new(
+            Role::Client,
+            principal(serial),
+            config,
+            numbers,
+            places,
+            tuning,
+            seed,
+        ));
         self.call(&client, EndpointNode::start);
         client
     }

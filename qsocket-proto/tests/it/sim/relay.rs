@@ -1,15 +1,16 @@
 //! A relay as a node: router, an egress for each hop, nothing else.
 
-use super::hop::{HopEnd, State, outbox};
+use super::hop::{HopEnd, State, Tuning, outbox};
+use super::liar::{Liar, Said};
 use super::{End, Io, Node};
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::{AuthenticityNumber, ImportedKey};
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
-use qsocket_proto::hop::{Dial, Dialer, DialledBy, HopLimits, Principals, Responder};
+use qsocket_proto::hop::{Dial, Dialer, DialledBy, Principals, Responder};
 use qsocket_proto::ids::{PathId, Principal, Role, RouteId};
 use qsocket_proto::open::OpenHeader;
 use qsocket_proto::relay::{
-    Action, Congestion, HopId, HopInfo, OpenFacts, Registration, Router, RouterConfig, Verdict,
+    Action, Congestion, Egress, HopId, HopInfo, OpenFacts, Registration, Router, RouterConfig, Verdict,
 };
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,12 +71,16 @@ pub struct RelayNode {
     server_hops: BTreeMap<HopId, Principal>,
     /// What went to servers, if this relay keeps it.
     recorded: Option<Vec<Recorded>>,
+    /// Its habits, if it is not honest.
+    pub liar: Option<Liar>,
+    tuning: Tuning,
 }
 
 impl RelayNode {
     pub fn new(
         relay: PathId,
         servers: &[(Principal, Registration)],
+        tuning: Tuning,
         now: Instant,
     ) -> (Self, Rc<Cell<usize>>) {
         let router = Self::router(relay, servers, now);
@@ -89,6 +94,8 @@ impl RelayNode {
             servers: servers.to_vec(),
             server_hops: BTreeMap::new(),
             recorded: None,
+            liar: None,
+            tuning,
         };
         (node, queued)
     }
@@ -107,6 +114,7 @@ impl RelayNode {
         self.hops.clear();
         self.dialling.clear();
         self.server_hops.clear();
+        self.liar.iter_mut().for_each(Liar::restart);
         self.timeout(io);
     }
 
@@ -221,24 +229,26 @@ impl RelayNode {
                 return self.drop_hop(io, id);
             }
         }
-        let Self { router, hops, server_hops, recorded, .. } = self;
+        let Self { router, hops, server_hops, recorded, liar, .. } = self;
         let ok = hop.frames(io, |io, egress, mut frame| match router.handle_frame(io.now(), id, &frame) {
             Verdict::Done => true,
             Verdict::Close(_) => false,
             Verdict::Reply(answer) => egress.control(&answer).is_ok(),
             Verdict::Forward { hop: to, route } => {
                 let from = frame.route().unwrap_or(RouteId(0));
-                let Some(Some(target)) = hops.get_mut(&to) else { return true };
+                frame.set_route(route);
                 if let (Some(kept), Some(server)) = (&mut *recorded, server_hops.get(&to)) {
                     let mut bytes = Vec::new();
                     frame.encode(&mut bytes);
-                    for mut copy in Frames::new(&mut bytes.clone()).flatten() {
-                        copy.set_route(route);
-                        bytes.clear();
-                        copy.encode(&mut bytes);
-                    }
                     kept.push(Recorded(*server, bytes));
                 }
+                if let Some(liar) = liar {
+                    for said in liar.tell(&mut io.net.rng, to, &frame) {
+                        say(io.now(), hops, (id, egress), said, (id, from));
+                    }
+                    return true;
+                }
+                let Some(Some(target)) = hops.get_mut(&to) else { return true };
                 if let Frame::Data { offset, payload, .. } = &frame {
                     let congestion = target.egress.data(io.now(), route, *offset, payload, (id, from));
                     if let Some(Congestion { hop, route, bytes }) = congestion {
@@ -251,7 +261,6 @@ impl RelayNode {
                     }
                     return true;
                 }
-                frame.set_route(route);
                 let full = target.egress.control(&frame).is_err();
                 if full && matches!(frame, Frame::Open { .. } | Frame::Attach { .. }) {
                     router.abandon(id, from);
@@ -269,6 +278,27 @@ impl RelayNode {
     }
 }
 
+/// Puts what a liar says on its way. `own` is the hop that is being read.
+fn say(
+    now: Instant,
+    hops: &mut BTreeMap<HopId, Option<HopEnd>>,
+    own: (HopId, &mut Egress),
+    Said { hop, mut bytes }: Said,
+    origin: (HopId, RouteId),
+) {
+    let egress = match hops.get_mut(&hop) {
+        _ if hop == own.0 => own.1,
+        Some(Some(other)) => &mut other.egress,
+        _ => return,
+    };
+    for frame in Frames::new(&mut bytes).flatten() {
+        match frame {
+            Frame::Data { route, offset, payload } => _ = egress.data(now, route, offset, payload, origin),
+            frame => _ = egress.control(&frame),
+        }
+    }
+}
+
 impl Node for RelayNode {
     fn connected(&mut self, io: &mut Io<'_>, end: End, _at: SocketAddr, dialled: bool) {
         let id = HopId(end.number());
@@ -281,14 +311,14 @@ impl Node for RelayNode {
                 role: Role::Server,
                 relay: self.relay,
                 dialled_by: DialledBy::Relay,
-                limits: HopLimits::default(),
+                limits: self.tuning.hop_limits,
             };
             let key = imported(Numbers::default(), principal, self.relay, Role::Server);
             State::Dialling(Dialer::new(now, dial, key, &mut io.net.rng, &mut out))
         } else {
-            State::Answering(Responder::new(now, self.relay, DialledBy::Principal, HopLimits::default()))
+            State::Answering(Responder::new(now, self.relay, DialledBy::Principal, self.tuning.hop_limits))
         };
-        self.hops.insert(id, Some(HopEnd::new(end, state, out)));
+        self.hops.insert(id, Some(HopEnd::new(end, state, out, self.tuning.egress)));
         self.finish(io);
     }
 
