@@ -238,6 +238,10 @@ impl Connection {
                 continue;
             }
             let Some(keys) = &mut self.recv_keys else { return };
+            if keys.is_over(parked.header.phase) {
+                // Its stream was given up meanwhile; the RESET is still on its way.
+                continue;
+            }
             if keys.open_stripe(&parked.header, &mut parked.ciphertext, &parked.tag).is_err() {
                 self.on_junk(now, parked.path);
                 continue;

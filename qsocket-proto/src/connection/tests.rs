@@ -525,6 +525,33 @@ fn keys_are_replaced_at_lowered_limits_while_data_flows() {
 }
 
 #[test]
+fn parked_stripes_of_an_ended_phase_are_late_and_nobody_is_blamed_for_them() {
+    let limits = KeyLimits { age: Duration::from_millis(500), ..KeyLimits::default() };
+    let mut pair = Pair::with(462, |c| c.key_limits = limits, |_| ());
+    let client = pair.open();
+    let opened = pair.now;
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    pair.run_until(|p| p.has_accepted());
+    let (server, ..) = pair.accepted().unwrap();
+    pair.run_for(limits.age - Duration::from_millis(1) - (pair.now - opened));
+    // One data stripe is lost, so that the others and the parity wait 2 ms for it.
+    pair.mangle([PathId::new(1).unwrap()].into_iter().collect(), |_, _| Verdict::Drop);
+    pair.client(client).write(stream, &pattern(100_000)).unwrap();
+    pair.run_for(Duration::from_micros(100));
+    // The stream is given up, which the server does not hear, and so nothing is left in the phase: it ends.
+    pair.cut(PathSet::ALL);
+    pair.client(client).reset(stream, 1);
+    pair.run_for(Duration::from_micros(100));
+    pair.restore(PathSet::ALL);
+    pair.run_for(Duration::from_millis(1));
+    pair.transmit_once(client);
+    assert_eq!(pair.client(client).stats().phase, 2);
+    pair.run_for(Duration::from_millis(100));
+    let forged: u64 = pair.server(server).stats().paths.iter().map(|path| path.forged).sum();
+    assert_eq!(forged, 0);
+}
+
+#[test]
 fn a_key_at_its_hard_limit_seals_nothing_more() {
     let limits = KeyLimits { soft_seals: 1 << 40, hard_seals: 100, age: Duration::from_secs(3600) };
     let mut pair = Pair::with(461, |c| c.key_limits = limits, |_| ());

@@ -7,13 +7,15 @@
 
 mod mix;
 mod run;
+mod summary;
 
 use qsocket_proto::fault_points::Point;
-use run::{Summary, run};
+use run::run;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use summary::Summary;
 
 /// Seeds of the ordinary test run: a few seconds on each core.
 const ORDINARY: u64 = 500;
