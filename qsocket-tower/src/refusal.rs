@@ -3,6 +3,10 @@
 //! | refusal | HTTP | gRPC | `x-qsocket-reason` |
 //! |---|---|---|---|
 //! | access is refused | 403 | `PermissionDenied` | [`Reason::public_code`](qsocket::access::Reason::public_code), or the program's own |
+//! | access was taken back | 403 | `PermissionDenied` | `revoked` |
+//! | too many requests at once | 429 | `ResourceExhausted` | `too-many-requests` |
+//! | too few paths are well | 503, with `Retry-After` | `Unavailable` | `too-few-paths` |
+//! | a decision did not come in time | 503 | `Unavailable` | `undecided` |
 //! | the request carries no peer | 500 | `Internal` | |
 //!
 //! # Security
@@ -11,13 +15,9 @@
 //! program, never of the client: it is logged as an error and not let through.
 
 pub(crate) mod answer;
-mod body;
-
-pub use body::ResponseBody;
-
 use crate::PeerInfo;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Extensions, Request, Response, StatusCode};
 use qsocket::access::{Denial, Reason};
 use std::fmt;
@@ -29,6 +29,8 @@ pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status"
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `PermissionDenied`.
 pub(crate) const GRPC_DENIED: HeaderValue = HeaderValue::from_static("7");
+/// The code for access that was taken back.
+pub(crate) const REVOKED: &str = "revoked";
 
 /// That access is refused: the code that the client is told, and for this side's log all there is to know.
 ///
@@ -113,6 +115,9 @@ impl Protocol {
 pub(crate) enum Why {
     PeerMissing,
     Forbidden(&'static str),
+    TooManyRequests,
+    TooFewPaths { retry_after: u64 },
+    Undecided,
 }
 
 impl Why {
@@ -120,6 +125,9 @@ impl Why {
         match self {
             Self::PeerMissing => None,
             Self::Forbidden(code) => Some(code),
+            Self::TooManyRequests => Some("too-many-requests"),
+            Self::TooFewPaths { .. } => Some("too-few-paths"),
+            Self::Undecided => Some("undecided"),
         }
     }
 
@@ -127,6 +135,8 @@ impl Why {
         match self {
             Self::PeerMissing => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooFewPaths { .. } | Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -134,6 +144,8 @@ impl Why {
         match self {
             Self::PeerMissing => HeaderValue::from_static("13"),
             Self::Forbidden(_) => GRPC_DENIED,
+            Self::TooManyRequests => HeaderValue::from_static("8"),
+            Self::TooFewPaths { .. } | Self::Undecided => HeaderValue::from_static("14"),
         }
     }
 
@@ -142,6 +154,9 @@ impl Why {
         match self {
             Self::PeerMissing => "the server has made a mistake",
             Self::Forbidden(_) => "access is refused",
+            Self::TooManyRequests => "too many requests of this peer at once",
+            Self::TooFewPaths { .. } => "too few paths of the connection are well",
+            Self::Undecided => "access could not be decided in time",
         }
     }
 }
@@ -186,6 +201,9 @@ impl Refused {
             // A code of the program may be anything.
             let code = HeaderValue::from_str(code).unwrap_or(HeaderValue::from_static("refused"));
             response.headers_mut().insert(REASON, code);
+        }
+        if let Why::TooFewPaths { retry_after } = self.why {
+            response.headers_mut().insert(RETRY_AFTER, retry_after.into());
         }
         response
     }

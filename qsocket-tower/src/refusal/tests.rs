@@ -1,7 +1,5 @@
 use super::*;
 use crate::testing::header;
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
 
 fn with_content(content: &str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, content.parse().unwrap())])
@@ -24,8 +22,13 @@ fn the_content_tells_the_protocol() {
     assert_eq!(Protocol::of(&HeaderMap::new()), Protocol::Http);
 }
 
-const ALL: [(Why, u16, &str, Option<&str>); 2] =
-    [(Why::PeerMissing, 500, "13", None), (Why::Forbidden("not-permitted"), 403, "7", Some("not-permitted"))];
+const ALL: [(Why, u16, &str, Option<&str>); 5] = [
+    (Why::PeerMissing, 500, "13", None),
+    (Why::Forbidden("not-permitted"), 403, "7", Some("not-permitted")),
+    (Why::TooManyRequests, 429, "8", Some("too-many-requests")),
+    (Why::TooFewPaths { retry_after: 7 }, 503, "14", Some("too-few-paths")),
+    (Why::Undecided, 503, "14", Some("undecided")),
+];
 
 #[test]
 fn in_http() {
@@ -34,6 +37,10 @@ fn in_http() {
         assert_eq!(response.status(), status, "{why:?}");
         assert_eq!(header(&response, "x-qsocket-reason"), code);
         assert_eq!(header(&response, "content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(
+            header(&response, "retry-after"),
+            (status == 503 && code != Some("undecided")).then_some("7")
+        );
         assert_eq!(header(&response, "grpc-status"), None);
         assert_eq!(response.body(), why.text());
     }
@@ -68,19 +75,4 @@ fn the_client_is_told_less_than_the_log() {
     assert_eq!(forbidden.code(), "not-permitted");
     assert_eq!(forbidden.to_string(), "a rule denies it, by no-interns");
     assert_eq!(Forbidden::from(Reason::BlackListed).code(), "black-listed");
-}
-
-#[tokio::test]
-async fn a_body_is_that_of_the_service_or_a_text() {
-    let body = ResponseBody::new(Full::from("of the service"));
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(14), false));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "of the service");
-
-    let body = ResponseBody::<Full<Bytes>>::text("a text".into());
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(6), false));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "a text");
-
-    let body = ResponseBody::<Full<Bytes>>::default();
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "");
 }
