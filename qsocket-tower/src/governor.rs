@@ -66,7 +66,7 @@ impl KeyExtractor for PeerKeyExtractor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{ann, bare, request};
+    use crate::test_support::{ann, bare, request};
 
     /// The attack: a client with another address, and headers that other extractors read.
     #[test]

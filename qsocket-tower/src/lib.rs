@@ -82,7 +82,7 @@ pub mod require_resource;
 pub mod revocation_guard;
 mod stream;
 #[cfg(test)]
-mod testing;
+mod test_support;
 #[cfg(feature = "tonic-014")]
 pub mod tonic;
 #[cfg(feature = "tower-http-07")]

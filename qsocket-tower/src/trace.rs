@@ -100,7 +100,7 @@ impl<B> MakeSpan<B> for MakePeerSpan {
 mod tests {
     use super::*;
     use crate::LiveHealth;
-    use crate::testing::{Logs, ann, bare, peer};
+    use crate::test_support::{Logs, ann, bare, peer};
     use qsocket::Health;
 
     fn line(level: Level, request: &Request<impl Sized>) -> String {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{
+use crate::test_support::{
     Behind, Inner, Req, Res, TestDirectory, ann, at_once, bare, bob, grpc, header, refusal, request, stranger,
 };
 use crate::{PeerInfo, refusal::Forbidden};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Behind, Inner, Req, ann, at_once, bare, grpc, header, peer, refusal, request};
+use crate::test_support::{Behind, Inner, Req, ann, at_once, bare, grpc, header, peer, refusal, request};
 use crate::{LiveHealth, PeerInfo};
 use http::StatusCode;
 use qsocket::Health;
@@ -43,7 +43,7 @@ async fn the_minimum_and_the_time_are_settings() {
     let layer = HealthShedLayer::new()
         .with_minimum(PeerInfo::PATHS + 1)
         .with_retry_after(Duration::from_millis(1001));
-    let (mut service, mut behind) = spawn_layer::<Req, crate::testing::Res, _>(layer);
+    let (mut service, mut behind) = spawn_layer::<Req, crate::test_support::Res, _>(layer);
     assert_ready_ok!(service.poll_ready());
     drop(service.call(with(&LiveHealth::fixed(Health::Intact))));
     assert!(behind.poll_request().is_ready(), "more than all cannot be asked for");
@@ -84,7 +84,7 @@ async fn a_new_stream_of_an_old_connection_has_none() {
 
 #[tokio::test]
 async fn in_grpc_it_is_unavailable() {
-    let (mut service, mut behind) = spawn_layer::<Req, crate::testing::Res, _>(HealthShedLayer::new());
+    let (mut service, mut behind) = spawn_layer::<Req, crate::test_support::Res, _>(HealthShedLayer::new());
     assert_ready_ok!(service.poll_ready());
     // A `PeerInfo` of a test has no path.
     let response = at_once(service.call(grpc(ann())));
@@ -94,7 +94,7 @@ async fn in_grpc_it_is_unavailable() {
 
 #[tokio::test]
 async fn a_request_without_a_peer_is_a_mistake_of_the_program() {
-    let (mut service, mut behind) = spawn_layer::<Req, crate::testing::Res, _>(HealthShedLayer::new());
+    let (mut service, mut behind) = spawn_layer::<Req, crate::test_support::Res, _>(HealthShedLayer::new());
     assert_ready_ok!(service.poll_ready());
     let response = at_once(service.call(bare()));
     assert_eq!(refusal(response).await, (StatusCode::INTERNAL_SERVER_ERROR, None));

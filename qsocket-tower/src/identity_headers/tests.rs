@@ -1,7 +1,9 @@
 use super::*;
 use crate::require_group::RequireGroupLayer;
 use crate::require_resource::RequireResourceLayer;
-use crate::testing::{Inner, Req, Res, TestDirectory, ann, at_once, bare, peer, refusal, request, stranger};
+use crate::test_support::{
+    Inner, Req, Res, TestDirectory, ann, at_once, bare, peer, refusal, request, stranger,
+};
 use crate::{LiveHealth, PeerInfo};
 use http::{HeaderMap, StatusCode};
 use qsocket::Health;

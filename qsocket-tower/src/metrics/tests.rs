@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Frames, Req, frames, request};
+use crate::test_support::{Frames, Req, frames, request};
 use crate::{PeerInfo, testing::stranger};
 use bytes::Bytes;
 use http::Response;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Frames, Req, ann, at_once, bare, bob, frames, grpc, header, refusal, request};
+use crate::test_support::{Frames, Req, ann, at_once, bare, bob, frames, grpc, header, refusal, request};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Frame;

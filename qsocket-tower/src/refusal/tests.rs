@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::header;
+use crate::test_support::header;
 
 fn with_content(content: &str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, content.parse().unwrap())])

@@ -1,7 +1,7 @@
 use super::*;
 use crate::check::Passed;
 use crate::require_resource::RequireResourceLayer;
-use crate::testing::{
+use crate::test_support::{
     Behind, Inner, TestDirectory, ann, at_once, bare, bob, grpc, header, refusal, request, stranger,
 };
 use http::StatusCode;

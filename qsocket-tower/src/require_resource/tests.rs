@@ -1,6 +1,6 @@
 use super::*;
 use crate::check::Passed;
-use crate::testing::{
+use crate::test_support::{
     Behind, Inner, Logs, TestDirectory, ann, at_once, bare, bob, grpc, header, refusal, request, stranger,
 };
 use http::Response;

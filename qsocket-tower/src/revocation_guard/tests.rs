@@ -3,7 +3,9 @@ use crate::BoxError;
 use crate::check::{Check, Question};
 use crate::require_group::RequireGroupLayer;
 use crate::require_resource::{RequireResource, RequireResourceLayer};
-use crate::testing::{Frames, TestDirectory, ann, at_once, bare, frames, grpc, header, refusal, request};
+use crate::test_support::{
+    Frames, TestDirectory, ann, at_once, bare, frames, grpc, header, refusal, request,
+};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
@@ -91,7 +93,7 @@ async fn a_change_between_the_decision_and_the_first_poll_is_not_missed() {
 async fn streaming(
     service: &mut Spawn<RequireResource<Guard>>,
     behind: &mut Handle<Req, Res>,
-    request: crate::testing::Req,
+    request: crate::test_support::Req,
 ) -> (mpsc::UnboundedSender<Frame<Bytes>>, GuardedBody<Frames>) {
     assert_ready_ok!(service.poll_ready());
     let answer = tokio::spawn(service.call(request));
