@@ -10,6 +10,7 @@
 //! | | hyper-rustls 0.27 | `hyper::Connector` | `HttpsConnectorBuilder::wrap_connector` |
 //! | | tonic 0.14, client | `hyper::Connector` | `Endpoint::connect_with_connector` |
 //! | `tonic-014` | tonic 0.14, server | `tonic::Incoming` | `Server::serve_with_incoming` |
+//! | `testing` | your own tests | `testing::Raida`, `testing::peer_info` | 25 relays in memory; who asks a handler |
 //!
 //! [`PeerInfo`] tells who is at the other end: in axum by the extractor, in tonic in the extensions of a request, in
 //! hyper in those of a response. [`Stream`] carries it beside the bytes.
@@ -29,6 +30,8 @@ pub mod axum;
 pub mod hyper;
 mod peer;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tonic-014")]
 pub mod tonic;
 

@@ -137,6 +137,9 @@ pub struct Config {
     warnings: Vec<String>,
     /// What hops connect and listen with.
     pub(crate) transport: Transport,
+    /// The relays of a test, which run for as long as an endpoint uses them.
+    #[cfg(feature = "testing")]
+    pub(crate) relays: Option<crate::testing::Relays>,
 }
 
 impl Config {
@@ -318,6 +321,8 @@ impl From<Membership> for Config {
             tuning: Tuning::default(),
             warnings: Vec::new(),
             transport: Transport::default(),
+            #[cfg(feature = "testing")]
+            relays: None,
         }
     }
 }

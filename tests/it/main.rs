@@ -10,6 +10,7 @@ mod listener;
 mod network;
 mod networks;
 mod options;
+mod testing;
 mod transfer;
 mod transport;
 
