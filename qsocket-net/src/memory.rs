@@ -83,6 +83,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
     pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<Socket> {
         let (port, from) = {
             let mut table = self.memory.table();

@@ -15,6 +15,7 @@
 //! | `tower-http-07` | tower-http 0.7 | `trace::MakePeerSpan` | `TraceLayer::make_span_with` |
 //! | `tower-governor-08` | tower_governor 0.8 | `governor::PeerKeyExtractor` | `GovernorConfigBuilder::key_extractor` |
 //! | `http` | http 1 | `PeerInfo::find` | the extensions of a request; with each of the others |
+//! | `testing` | your own tests | `testing::Raida`, `testing::peer_info` | 25 relays in memory; who asks a handler |
 //!
 //! [`PeerInfo`] tells who is at the other end: in axum by the extractor, in tonic in the extensions of a request, in
 //! hyper in those of a response. [`Stream`] carries it beside the bytes.
@@ -83,6 +84,8 @@ pub mod revocation_guard;
 mod stream;
 #[cfg(test)]
 mod test_support;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tonic-014")]
 pub mod tonic;
 #[cfg(feature = "tower-http-07")]

@@ -140,6 +140,9 @@ pub struct Config {
     warnings: Vec<String>,
     /// What hops connect and listen with.
     pub(crate) transport: Transport,
+    /// The relays of a test, which run for as long as an endpoint uses them.
+    #[cfg(feature = "testing")]
+    pub(crate) relays: Option<crate::testing::Relays>,
 }
 
 impl Config {
@@ -348,6 +351,8 @@ impl From<Membership> for Config {
             watched: None,
             warnings: Vec::new(),
             transport: Transport::default(),
+            #[cfg(feature = "testing")]
+            relays: None,
         }
     }
 }

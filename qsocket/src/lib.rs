@@ -32,6 +32,10 @@
 //! # Where settings come from
 //! [`QSocketStream::connect`] and [`QSocketListener::bind`] use the configuration that [`config::Config::load`]
 //! finds; [`Endpoint`] takes one explicitly.
+//!
+//! # Tests
+//! With the feature `testing`, the module `testing` has 25 relays in memory and whole streams over them for your own
+//! tests, which can stop relays and let hours pass.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
@@ -45,6 +49,8 @@ mod hop;
 mod listener;
 pub mod resolve;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use endpoint::{Endpoint, HopStatus};
 pub use error::{ConnectError, refusal};

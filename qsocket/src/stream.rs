@@ -45,6 +45,14 @@ pub struct Peer {
     pub ml_kem: bool,
 }
 
+impl Peer {
+    /// A peer without an Encryption key and without ML-KEM, for tests of what decides by a `Peer`; the fields can be
+    /// set.
+    pub fn new(principal: Principal, role: Role) -> Self {
+        Self { principal, role, encryption_key: None, ml_kem: false }
+    }
+}
+
 impl fmt::Debug for QSocketStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.describe("QSocketStream", f)

@@ -55,6 +55,7 @@ pub struct LocalRaidaBuilder {
     network: u16,
     base_port: Option<u16>,
     limits: Limits,
+    transport: Transport,
     handles: Vec<Handle>,
 }
 
@@ -77,6 +78,12 @@ impl LocalRaidaBuilder {
         self
     }
 
+    /// What the relays listen and dial with; TCP unless set.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
     /// Runtimes for the relays' tasks, relay *i* on handle *i* modulo their number; unless set, the current one.
     pub fn runtimes(mut self, handles: Vec<Handle>) -> Self {
         self.handles = handles;
@@ -95,7 +102,7 @@ impl LocalRaidaBuilder {
         tables: [RelayTable; RELAYS],
         servers: impl IntoIterator<Item = S>,
     ) -> io::Result<LocalRaida> {
-        let Self { network, base_port, limits, handles } = self;
+        let Self { network, base_port, limits, transport, handles } = self;
         let handles = if handles.is_empty() { vec![Handle::current()] } else { handles };
         let servers: Vec<LocalServer> = servers.into_iter().map(Into::into).collect();
         let mut seats = Vec::with_capacity(RELAYS);
@@ -106,7 +113,8 @@ impl LocalRaidaBuilder {
                     io::Error::new(io::ErrorKind::InvalidInput, "base port: the 25 ports end above 65535")
                 })?,
             };
-            let shape = Shape { path, network, dial_any_address: true, limits, transport: Transport::Tcp };
+            let transport = transport.clone();
+            let shape = Shape { path, network, dial_any_address: true, limits, transport };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
@@ -164,7 +172,13 @@ pub struct LocalRaida {
 impl LocalRaida {
     /// Settings to start with.
     pub fn builder() -> LocalRaidaBuilder {
-        LocalRaidaBuilder { network: 1, base_port: None, limits: Limits::default(), handles: Vec::new() }
+        LocalRaidaBuilder {
+            network: 1,
+            base_port: None,
+            limits: Limits::default(),
+            transport: Transport::Tcp,
+            handles: Vec::new(),
+        }
     }
 
     fn seat(&self, path: PathId) -> &Seat {

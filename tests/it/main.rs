@@ -11,6 +11,7 @@ mod listener;
 mod network;
 mod networks;
 mod options;
+mod testing;
 mod transfer;
 mod transport;
 
