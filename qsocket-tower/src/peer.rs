@@ -1,9 +1,11 @@
 //! Who is at the other end, in the form that requests carry.
 
 use crate::LiveHealth;
+use qsocket::access::Permit;
 use qsocket::keys::KeyId;
 use qsocket::{Health, Principal, QSocketStream};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Who is at the other end of a stream, as it stood when the stream came; only [`health`](Self::health) follows what
 /// happens. Two of them are equal if they say the same of the peer, whatever the health is.
@@ -25,6 +27,9 @@ pub struct PeerInfo {
     pub ml_kem: bool,
     /// The id of the Encryption key of both principals that is mixed into the keys, if there is one.
     pub encryption_key: Option<KeyId>,
+    /// By what the directory of the listener permits the stream: user, groups, resource, rule, end. Empty without a
+    /// directory, and at a client without one of its own. A stream that is not permitted any more is closed.
+    pub permit: Arc<Permit>,
     /// How many of the [`PATHS`](Self::PATHS) paths of the connection were live. Few at the first stream of a
     /// connection, whose paths are just joining.
     pub paths_live: usize,
@@ -34,12 +39,14 @@ pub struct PeerInfo {
 
 impl PartialEq for PeerInfo {
     fn eq(&self, other: &Self) -> bool {
-        let Self { principal, resource, address, ml_kem, encryption_key, paths_live, health: _ } = self;
+        let Self { principal, resource, address, ml_kem, encryption_key, permit, paths_live, health: _ } =
+            self;
         *principal == other.principal
             && *resource == other.resource
             && *address == other.address
             && *ml_kem == other.ml_kem
             && *encryption_key == other.encryption_key
+            && *permit == other.permit
             && *paths_live == other.paths_live
     }
 }
@@ -58,6 +65,7 @@ impl PeerInfo {
             address,
             ml_kem: false,
             encryption_key: None,
+            permit: Arc::default(),
             paths_live: 0,
             health: LiveHealth::fixed(Health::Lost),
         }
@@ -77,6 +85,7 @@ impl PeerInfo {
         Ok(Self {
             ml_kem: peer.ml_kem,
             encryption_key: peer.encryption_key,
+            permit: Arc::new(stream.permit().clone()),
             paths_live,
             health,
             ..Self::new(peer.principal, stream.resource(), stream.peer_addr()?)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::test_support::{Frames, Req, frames, request};
-use crate::{PeerInfo, testing::stranger};
+use crate::{PeerInfo, test_support::stranger};
 use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
