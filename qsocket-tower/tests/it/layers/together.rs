@@ -128,6 +128,7 @@ async fn around_a_service_of_hyper() {
             Ok::<_, Infallible>(http::Response::new(Full::from(Bytes::copy_from_slice(user))))
         },
     );
+    // One connection.
     let server = async move {
         let stream = Stream::new(listener.accept().await.unwrap().0).unwrap();
         let peer = stream.peer().clone();
@@ -141,8 +142,11 @@ async fn around_a_service_of_hyper() {
     };
     let _server = tokio::spawn(server);
     let client = client(&network, false);
-    for (permitted, status) in [(true, 200), (false, 403)] {
+    for (permitted, status, text) in [(true, 200, "ann"), (false, 403, "access is refused")] {
         directory.permit(permitted);
-        assert_eq!(client.get(uri("/")).await.unwrap().status(), status);
+        let response = client.get(uri("/")).await.unwrap();
+        assert_eq!(response.status(), status);
+        // To its end, so that the one connection serves the next.
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text);
     }
 }
