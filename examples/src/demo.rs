@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
+use qsocket::testing::Raida;
 use qsocket::{Endpoint, PathId, PathStatus, QSocketStream, Stats};
-use raida_relay::LocalRaida;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -97,7 +97,7 @@ pub struct Summary {
 /// 25 relays, a DNS server behind a QSocket listener, and a stub in front of it; all end with the value.
 #[derive(Debug)]
 pub struct Demo {
-    raida: LocalRaida,
+    raida: Raida,
     client: Endpoint,
     watched: Arc<Mutex<Option<QSocketStream>>>,
     address: SocketAddr,

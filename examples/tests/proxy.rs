@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use qsocket::testing::Raida;
 use qsocket_examples::local::{NAME, Network};
 use qsocket_examples::proxy::{Forward, Limits, Proxy};
 use qsocket_tower::PeerInfo;
 use qsocket_tower::axum::{AxumListener, Peer};
-use raida_relay::LocalRaida;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::Command;
@@ -63,7 +63,7 @@ struct Served {
     expected: String,
     client: qsocket::Endpoint,
     stop: CancellationToken,
-    _raida: LocalRaida,
+    _raida: Raida,
 }
 
 /// The body of a resource, by way of a local proxy's Unix socket.

@@ -15,7 +15,7 @@ pub mod clock;
 pub mod memory;
 mod socket;
 
-pub use socket::{Listener, Socket, Transport};
+pub use socket::{BACKLOG, Listener, Socket, Transport};
 
 #[cfg(test)]
 mod tests;

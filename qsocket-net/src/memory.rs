@@ -3,6 +3,7 @@
 //! What TCP does between two processes of one machine is kept: order, bounded buffers, half-closes, the reset when one
 //! end is closed with bytes unread, a refusal where nobody listens. There is no delay, no loss and no name.
 
+use crate::socket::BACKLOG;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -12,9 +13,6 @@ use tokio::sync::Notify;
 /// Bytes that wait in one direction of a connection: about what the two kernels hold of a tuned TCP connection, and the
 /// first window of a path. 25 connections whose peers do not read hold 6 MiB.
 pub const CAPACITY: usize = 256 * 1024;
-
-/// Connections that wait to be accepted at one address, as with TCP.
-pub const BACKLOG: usize = 1024;
 
 /// The first of the ports that are given where none is asked for; the last is 65535. Those of RFC 6335.
 const FIRST_FREE_PORT: u16 = 49_152;
@@ -136,7 +134,7 @@ impl Port {
         if queue.closed {
             return Some(Err(ErrorKind::ConnectionRefused.into()));
         }
-        if queue.waiting.len() >= BACKLOG {
+        if queue.waiting.len() >= BACKLOG.into() {
             return None;
         }
         let (ours, theirs) = Socket::pair(from, to);

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Connections that wait to be accepted at one address.
-const BACKLOG: u32 = 1024;
+/// Connections that wait to be accepted at one address; as many as a TCP listener's usual backlog.
+pub const BACKLOG: u16 = 1024;
 
 /// Unsent bytes that the kernel takes before it says that the socket is full: enough to keep the wire busy. The rest
 /// waits where turns are taken and another path can still be chosen.
@@ -57,7 +57,7 @@ impl Transport {
                 };
                 socket.set_reuseaddr(true)?;
                 socket.bind(at)?;
-                socket.listen(BACKLOG).map(Listener::Tcp)
+                socket.listen(BACKLOG.into()).map(Listener::Tcp)
             }
             #[cfg(feature = "memory")]
             Self::Memory(host) => host.listen(at).map(Listener::Memory),

@@ -1,7 +1,7 @@
 //! What the shells rely on, once for TCP and once for memory.
 
-use crate::memory::{BACKLOG, CAPACITY, Memory};
-use crate::{Listener, Socket, Transport};
+use crate::memory::{CAPACITY, Memory};
+use crate::{BACKLOG, Listener, Socket, Transport};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::time::Duration;

@@ -1,12 +1,12 @@
 //! For your own tests: 25 relays in memory, whole streams over them, and peers to show to a handler.
 //!
 //! What runs is the real thing, relays included: every handshake, seal, resend and timer. Only sockets are replaced by
-//! memory, so that a test needs no port, works beside a thousand others, and can stop the clock. In `Cargo.toml`:
+//! memory, so that a test needs no port and can stop the clock. In `Cargo.toml`:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! qsocket = { version = "0.1", features = ["testing"] }
-//! tokio = { version = "1", features = ["macros", "rt", "test-util"] }
+//! tokio = { version = "1", features = ["io-util", "macros", "rt", "test-util"] }
 //! ```
 //!
 //! A test of a service, while relays fail and time passes. It takes milliseconds:

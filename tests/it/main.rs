@@ -16,4 +16,5 @@ mod transfer;
 mod transport;
 
 behavior::behavior_suite!(tcp, crate::transport::Tcp);
-behavior::behavior_suite!(qsocket, crate::network::QSocket);
+behavior::behavior_suite!(qsocket, crate::network::OnLoopback);
+behavior::behavior_suite!(qsocket_in_memory, crate::network::InMemory);

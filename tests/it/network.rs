@@ -1,13 +1,12 @@
-//! 25 relays, a server and a client on loopback: everything real but the distance.
+//! 25 relays, a server and a client on loopback or in memory: everything real but the distance.
 
 use crate::transport::{Differences, Ending, Transport};
 use qsocket::access::LiveDirectory;
-use qsocket::config::{Config, Listen, Raida, RelayAddresses, Tuning};
+use qsocket::config::{Listen, Tuning};
 use qsocket::keys::SharedKey;
-use qsocket::provision::Provision;
 use qsocket::resolve::Target;
+use qsocket::testing::{Raida, target};
 use qsocket::{Endpoint, QSocketListener, QSocketStream};
-use raida_relay::LocalRaida;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -26,52 +25,48 @@ pub(crate) struct Setup {
 
 /// A RAIDA with one server and one client.
 pub(crate) struct Network {
-    pub(crate) raida: LocalRaida,
+    pub(crate) raida: Raida,
     pub(crate) listener: QSocketListener,
     pub(crate) client: Endpoint,
     pub(crate) target: Target,
 }
 
 impl Network {
+    /// Starts over real sockets.
     pub(crate) async fn start() -> io::Result<Self> {
         Self::with(|_, _| Setup::default()).await
     }
 
-    /// Starts with what `setup` makes of the provisioned client's and server's principals.
+    /// Starts with what `setup` makes of the client's and the server's principals.
     pub(crate) async fn with(
         setup: impl FnOnce(qsocket::Principal, qsocket::Principal) -> Setup,
     ) -> io::Result<Self> {
-        const NETWORK: u16 = 1;
-        let mut keys = Provision::generate(NETWORK, 1, 1).map_err(io::Error::other)?;
-        let raida = LocalRaida::builder()
-            .network(NETWORK)
-            .start_with_keys(keys.keys(), std::iter::empty::<raida_relay::LocalServer>())?;
-        let relays = RelayAddresses::from_list(&raida.addresses()).map_err(io::Error::other)?;
-        let config = |key| {
-            Config::new(Raida { network: NETWORK, relays: relays.clone() }, key).map_err(io::Error::other)
-        };
-        let (client_key, server_key) = (keys.clients.remove(0), keys.servers.remove(0));
-        let principal = server_key.principal();
-        let setup = setup(client_key.principal(), principal);
-        let mut server = config(server_key)?.with_tuning(setup.server).with_listen(setup.listen);
+        Self::over(Raida::start_on_loopback()?, setup).await
+    }
+
+    async fn over(
+        raida: Raida,
+        setup: impl FnOnce(qsocket::Principal, qsocket::Principal) -> Setup,
+    ) -> io::Result<Self> {
+        let (mut client, mut server) = (raida.client_config()?, raida.server_config()?);
+        let setup = setup(client.identity().0, server.identity().0);
+        server = server.with_tuning(setup.server).with_listen(setup.listen);
         for key in setup.server_keys {
-            server = server.with_encryption_key(key).map_err(io::Error::other)?;
+            server = server.with_encryption_key(key)?;
         }
         if let Some(directory) = setup.server_directory {
             server = server.with_live_directory(directory);
         }
-        let listener = QSocketListener::bind_with(server, "127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        raida.register((principal, address, *listener.ports())).map_err(io::Error::other)?;
-        let mut client = config(client_key)?.with_tuning(setup.client);
+        let listener = raida.listener_with("server.example", server).await?;
+        client = client.with_tuning(setup.client);
         for key in setup.client_keys {
-            client = client.with_encryption_key(key).map_err(io::Error::other)?;
+            client = client.with_encryption_key(key)?;
         }
         if let Some(directory) = setup.client_directory {
             client = client.with_live_directory(directory);
         }
-        let client = Endpoint::client(client)?;
-        Ok(Self { raida, listener, client, target: Target { server: principal, address } })
+        let (client, target) = (Endpoint::client(client)?, target(&listener)?);
+        Ok(Self { raida, listener, client, target })
     }
 
     pub(crate) async fn connect(&self) -> io::Result<QSocketStream> {
@@ -80,13 +75,16 @@ impl Network {
 }
 
 /// The behaviour suite's transport: streams of one client to one server.
-pub(crate) struct QSocket {
+pub(crate) struct QSocket<const IN_MEMORY: bool> {
     network: Network,
     /// One pair at a time, so that its two ends belong together.
     turn: Mutex<()>,
 }
 
-impl Transport for QSocket {
+pub(crate) type OnLoopback = QSocket<false>;
+pub(crate) type InMemory = QSocket<true>;
+
+impl<const IN_MEMORY: bool> Transport for QSocket<IN_MEMORY> {
     type Stream = QSocketStream;
 
     const DIFFERENCES: Differences = Differences {
@@ -101,7 +99,9 @@ impl Transport for QSocket {
     };
 
     async fn start() -> io::Result<Self> {
-        Ok(Self { network: Network::start().await?, turn: Mutex::new(()) })
+        let raida = if IN_MEMORY { Raida::start() } else { Raida::start_on_loopback() };
+        let network = Network::over(raida?, |_, _| Setup::default()).await?;
+        Ok(Self { network, turn: Mutex::new(()) })
     }
 
     async fn pair(&self) -> io::Result<(QSocketStream, QSocketStream)> {

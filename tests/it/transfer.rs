@@ -295,7 +295,7 @@ async fn a_stream_with_a_connection_of_its_own_ends_it() -> io::Result<()> {
     let network = Network::start().await?;
     all_hops(&network).await;
     let (shared, _server) = pair(&network).await?;
-    let routes = network.raida.stats().routes;
+    let routes = network.raida.relays().stats().routes;
     let before = shared.stats().blocks_sent;
     let opening = network.client.connect_fresh(network.target, "own");
     let (own, accepted) = tokio::join!(opening, network.listener.accept());
@@ -304,12 +304,12 @@ async fn a_stream_with_a_connection_of_its_own_ends_it() -> io::Result<()> {
     own.write_all(b"bytes").await?;
     own.shutdown().await?;
     server.read_exact(&mut [0; 5]).await?;
-    assert!(network.raida.stats().routes > routes);
+    assert!(network.raida.relays().stats().routes > routes);
     server.shutdown().await?;
     assert_eq!(own.read(&mut [0; 16]).await?, 0);
     drop((own, server));
     let freed = async {
-        while network.raida.stats().routes > routes {
+        while network.raida.relays().stats().routes > routes {
             tokio::task::yield_now().await;
         }
     };

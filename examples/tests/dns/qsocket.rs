@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
+use qsocket::testing::Raida;
 use qsocket::{Endpoint, PathId};
 use qsocket_examples::dns::Backend;
 use qsocket_examples::dns::server::{Limits, serve};
 use qsocket_examples::dns::stub::StubConfig;
 use qsocket_examples::dns::upstream::Upstream;
 use qsocket_examples::local::Network;
-use raida_relay::LocalRaida;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::dig::{dig, sorted};
@@ -21,7 +21,7 @@ const NINE: [u8; 9] = [0, 4, 6, 8, 12, 15, 18, 22, 24];
 
 /// A back end behind a QSocket listener, with a stub that asks it across the relays.
 struct Across {
-    raida: LocalRaida,
+    raida: Raida,
     client: Endpoint,
     stub: LocalStub,
     _stop: DropGuard,
