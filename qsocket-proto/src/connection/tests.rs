@@ -395,6 +395,32 @@ fn streams_that_their_reader_lets_go_of_give_their_part_of_the_window_back() {
 }
 
 #[test]
+fn a_reset_that_is_said_again_counts_once() {
+    let window = 128 * 1024;
+    let mut pair = Pair::with(459, |_| (), |c| c.connection_window = window);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    pair.run_until(|p| p.has_accepted());
+    let (server, id, _) = pair.accepted().unwrap();
+    // Of many bytes nothing arrives but the RESET, and its acknowledgement is lost a few times.
+    pair.cut(PathSet::ALL);
+    pair.client(client).write(stream, &pattern(window as usize * 3 / 4)).unwrap();
+    pair.run_for(Duration::from_millis(1));
+    pair.client(client).reset(stream, 7);
+    for _ in 0..5 {
+        pair.restore(PathSet::ALL);
+        let before = pair.client(client).stats().paths.map(|path| path.sent_bytes);
+        pair.run_until(|p| p.client(client).stats().paths.map(|path| path.sent_bytes) != before);
+        pair.cut(PathSet::ALL);
+        pair.run_for(Duration::from_millis(100));
+        assert_eq!(pair.server(server).read(id, &mut [0; 8]), Err(ReadError::Reset(7)));
+    }
+    pair.restore(PathSet::ALL);
+    let report = pair.transfer(client, &pattern(MIB), b"done");
+    assert_eq!(report.up, pattern(MIB));
+}
+
+#[test]
 fn a_stop_that_overtakes_the_first_block_is_not_lost() {
     let mut pair = Pair::new(458);
     let client = pair.open();
