@@ -423,10 +423,9 @@ impl Connection {
         // A stream that was given up before anything of it arrived is opened and over.
         self.begin_peer_streams(id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let arrived = stream.recv.highest();
         match stream.recv.reset(code, final_size) {
-            Ok(()) => {
-                self.flow.arrived += final_size.saturating_sub(arrived);
+            Ok(grown) => {
+                self.flow.arrived += grown;
                 self.patience.retain(|(stream, _)| *stream != id);
                 self.parking.forget_stream(id, &mut self.paths);
                 let unseen = !stream.offered && !self.is_local(id);

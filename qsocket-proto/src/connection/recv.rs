@@ -351,17 +351,18 @@ impl RecvStream {
         credit
     }
 
-    /// The sender gave the stream up.
-    pub(crate) fn reset(&mut self, code: u32, final_size: u64) -> Result<(), Misbehaved> {
+    /// The sender gave the stream up. Returns by how much the highest offset grew: a RESET that is said again counts
+    /// nothing.
+    pub(crate) fn reset(&mut self, code: u32, final_size: u64) -> Result<u64, Misbehaved> {
         if self.reset.is_some() {
-            return Ok(());
+            return Ok(0);
         }
         if final_size < self.highest || final_size > self.max {
             return Err(Misbehaved("a reset contradicts the bytes that were sent"));
         }
         if self.fin.is_some() {
             // Every byte up to the FIN is here; the reset of a finished stream says nothing new.
-            return Ok(());
+            return Ok(0);
         }
         self.reset = Some(code);
         self.early.clear();
@@ -369,11 +370,9 @@ impl RecvStream {
         self.queue.clear();
         self.memory = 0;
         self.read = final_size;
-        Ok(())
-    }
-
-    pub(crate) fn highest(&self) -> u64 {
-        self.highest
+        let grown = final_size - self.highest;
+        self.highest = final_size;
+        Ok(grown)
     }
 
     pub(crate) fn resource(&self) -> &[u8] {

@@ -19,7 +19,7 @@ pub const BYTES: u64 = 700_001;
 
 pub const LONG: Duration = Duration::from_secs(40);
 
-fn two(seed: u64) -> (Net, Kept<EndpointNode>, Kept<EndpointNode>) {
+pub fn two(seed: u64) -> (Net, Kept<EndpointNode>, Kept<EndpointNode>) {
     let mut net = Net::new(seed, SPEED);
     let server = net.server(SERVER_A, Config::default());
     let client = net.client(1, Config::default(), Numbers::default());
@@ -28,7 +28,7 @@ fn two(seed: u64) -> (Net, Kept<EndpointNode>, Kept<EndpointNode>) {
 }
 
 /// Starts an echo and lets it run for a while that the seed decides.
-fn midway(net: &mut Net, client: &Kept<EndpointNode>, bytes: u64) -> Handle {
+pub fn midway(net: &mut Net, client: &Kept<EndpointNode>, bytes: u64) -> Handle {
     let handle = net.connect(client, SERVER_A, vec![Job::echo(net.seed, bytes)]);
     net.run_until(LONG, "open", |_| client.with(handle, |live| live.established.is_some()));
     // A server that never heard the client's confirmation forgets the connection, and fewer than ten relays cannot

@@ -6,4 +6,5 @@
 mod chaos;
 mod connection;
 mod disturbed;
+mod faults;
 mod sim;

@@ -7,7 +7,8 @@ use crate::endpoint::{Admission, Endpoint, Handle, Routed};
 use crate::frame::{Frame, Frames};
 use crate::grid::StripeId;
 use crate::hop::{Outbox, RECORD_HEADER, RECORD_TAG};
-use crate::ids::KeyId;
+use crate::ids::{ConnectionId, KeyId};
+use crate::open::{MlKem, OpenHeader};
 use crate::stripe::{STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -347,6 +348,36 @@ impl Pair {
                         }
                     }
                 }
+            }
+        }
+        self.step();
+    }
+
+    /// Relays announce connections that no client opened, the same ones on all these paths.
+    pub(super) fn invent_openings(&mut self, paths: PathSet, count: u32) {
+        let mut header = OpenHeader {
+            client: self.ends[0].endpoint.principal(),
+            server: self.ends[1].endpoint.principal(),
+            connection: ConnectionId([0; 16]),
+            nonce: [1; 32],
+            encryption_key: None,
+            ml_kem: MlKem::Off,
+            source: "127.0.0.1:40000".parse().unwrap(),
+            destination: "127.0.0.1:5300".parse().unwrap(),
+            relay_set: [2; 32],
+            root: [3; 32],
+            commitment: [4; 32],
+        };
+        for number in 0..count {
+            header.connection.0[..4].copy_from_slice(&number.to_be_bytes());
+            let encoded = header.encode().unwrap();
+            let route = RouteId(1_000_000 + number);
+            let open = Frame::Open { route, header: &encoded, share: &[5; 32], proof: &[[6; 32]; 5] };
+            let mut bytes = Vec::new();
+            open.encode(&mut bytes);
+            for path in paths.iter() {
+                self.sequence += 1;
+                self.queue.insert((self.now, self.sequence), (1, path, bytes.clone()));
             }
         }
         self.step();

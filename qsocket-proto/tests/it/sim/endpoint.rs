@@ -175,6 +175,12 @@ impl EndpointNode {
         self.endpoint.up()
     }
 
+    /// Relays that brought a share that the client did not make.
+    pub fn liars(&self) -> Vec<usize> {
+        let counts = self.endpoint.liars();
+        (0..RELAYS).filter(|relay| counts[*relay] > 0).collect()
+    }
+
     /// Bytes that all connections hold.
     pub fn memory(&self) -> u64 {
         let held = self.connections.values().filter(|live| !live.forgotten);

@@ -20,6 +20,8 @@ pub enum Lie {
     Junk,
     Drop,
     Twice,
+    /// Ten of one frame.
+    Often,
     /// The frame comes after the next one.
     Hold,
     /// Another payload of this relay's takes the place of this one: of another block, stream, connection or direction.
@@ -39,12 +41,13 @@ pub enum Lie {
 }
 
 impl Lie {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Flip,
         Self::Shorten,
         Self::Junk,
         Self::Drop,
         Self::Twice,
+        Self::Often,
         Self::Hold,
         Self::Swap,
         Self::Replay,
@@ -120,6 +123,7 @@ impl Liar {
         match (lie, frame) {
             (Lie::Drop, _) => bytes.clear(),
             (Lie::Twice, _) => out.push(Said { hop: to, bytes: bytes.clone() }),
+            (Lie::Often, _) => out.extend((1..10).map(|_| Said { hop: to, bytes: bytes.clone() })),
             (Lie::Hold, _) => self.held = Some((to, std::mem::take(bytes))),
             (Lie::Replay, _) => {
                 let old = self.some_kept(rng).cloned();
