@@ -4,6 +4,7 @@
 //! [`transport::Transport`].
 
 mod behavior;
+mod catalogue;
 mod data;
 mod duplex;
 mod listener;
