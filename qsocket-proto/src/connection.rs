@@ -571,6 +571,7 @@ impl Connection {
         p.announce = false;
         p.retry_at = None;
         p.down();
+        self.speaker.forget_path(path);
         self.reply_due.remove(path);
         self.mend_path(now, path);
     }
@@ -597,6 +598,7 @@ impl Connection {
         let p = self.paths.get_mut(path);
         p.last_error = Some(reason);
         p.down();
+        self.speaker.forget_path(path);
         if self.side == Side::Client && p.hop_up {
             p.back_off(now);
         }

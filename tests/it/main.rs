@@ -5,6 +5,7 @@
 
 mod access;
 mod behavior;
+mod catalogue;
 mod data;
 mod duplex;
 mod listener;

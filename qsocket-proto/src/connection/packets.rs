@@ -231,9 +231,18 @@ impl Speaker {
 
     /// Forgets what concerns a stream that is gone.
     pub(crate) fn forget_window(&mut self, stream: StreamId) {
-        self.due.remove(&Topic::MaxStreamData(stream));
-        self.said.remove(&Topic::MaxStreamData(stream));
-        self.tried.remove(&Topic::MaxStreamData(stream));
+        self.forget(Topic::MaxStreamData(stream));
+    }
+
+    /// Forgets what was said on a path that is gone: nobody can answer it, and a path that returns says it anew.
+    pub(crate) fn forget_path(&mut self, path: PathId) {
+        self.forget(Topic::Path(path));
+    }
+
+    fn forget(&mut self, topic: Topic) {
+        self.due.remove(&topic);
+        self.said.remove(&topic);
+        self.tried.remove(&topic);
     }
 }
 

@@ -239,3 +239,21 @@ fn relays_that_flood_a_server_with_openings_keep_no_other_out() {
     pair.run_for(Duration::from_secs(11));
     assert_eq!(pair.pending_bytes(), 0, "and it is forgotten in time");
 }
+
+#[test]
+fn a_path_that_went_before_it_joined_again_is_not_spoken_of_for_ever() {
+    let mut pair = Pair::new(445);
+    let client = pair.open();
+    pair.client(client).open(b"").unwrap().unwrap();
+    pair.run_for(Duration::from_secs(1));
+    let path: PathSet = [PathId::new(3).unwrap()].into_iter().collect();
+    pair.break_hops(path);
+    pair.restore(path);
+    // ATTACH and PATH are on their way when the hop breaks once more, and this time for good.
+    pair.transmit_once(client);
+    pair.break_hops(path);
+    pair.run_for(Duration::from_secs(10));
+    let now = pair.now;
+    let (at, why) = pair.client(client).poll_timeout().unwrap();
+    assert!(at - now > Duration::from_secs(3), "in {:?}: {why}", at - now);
+}

@@ -1,0 +1,226 @@
+//! Writes first inputs for every target to `corpus/`: well-formed messages for the parsers, and bytes by chance for
+//! lists of operations. Fuzzing begins from them; run it after a format changed.
+
+use qsocket_fuzz::TARGETS;
+use qsocket_proto::control::{Ack, ControlFrame, PartialAck, PathCount, StreamAck};
+use qsocket_proto::frame::{CloseReason, Frame, RouteError};
+use qsocket_proto::grid::{StripeId, StripeSet};
+use qsocket_proto::hop::{Accept, DialledBy, Hello as HopHello};
+use qsocket_proto::ids::{ConnectionId, KeyId, PathId, Principal, Role, RouteId, StreamId};
+use qsocket_proto::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
+use qsocket_proto::stripe::{BlockHeader, BlockKind, ControlHeader, Payload, StripeHeader};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use std::fs;
+use std::path::Path;
+
+const CLIENT: Principal = Principal { network: 1, denomination: 0, serial: 1000 };
+const SERVER: Principal = Principal { network: 1, denomination: 1, serial: 7 };
+
+fn main() -> std::io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for (target, _) in TARGETS {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        let mut seeds = messages(target);
+        // Operations: any bytes are some.
+        for len in if seeds.is_empty() { [20, 60, 150, 300, 300] } else { [0; 5] } {
+            let mut bytes = vec![0; len];
+            rng.fill_bytes(&mut bytes);
+            seeds.push(bytes);
+        }
+        for (i, bytes) in seeds.iter().filter(|bytes| !bytes.is_empty()).enumerate() {
+            fs::write(folder.join(format!("seed-{i}")), bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn messages(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "hop_hello" => hop_hellos(),
+        "hop_accept" => {
+            let accept = Accept { version: 1, suite: 1, nonce: [2; 32] }.encode();
+            vec![[&accept[..], &[3; 32]].concat(), [&[4, 0, 32][..], &[5; 32]].concat()]
+        }
+        "frames" => frames(),
+        "open_header" => open_headers(),
+        "hello" => [None, Some(Box::new([1; 1184]))]
+            .map(|kem_key| Hello { parameters: PARAMETERS, kem_key }.encode())
+            .to_vec(),
+        "reply" => replies(),
+        "payload" => payloads(),
+        "block" => blocks(),
+        "control" => control(),
+        "raida_key_file" => {
+            let numbers: Vec<_> = (0..25).map(|i| format!("    \"{:032x}\",", i + 1)).collect();
+            let head = "kind = \"raida-key\"\nversion = 1\nnetwork = 1\ndenomination = 0\nserial = 5\nrole = \"client\"\n";
+            vec![
+                format!("{head}authenticity_numbers = [\n{}\n]\n", numbers.join("\n")).into_bytes(),
+                b"00112233445566778899aabbccddeeff\n".to_vec(),
+            ]
+        }
+        "encryption_key_file" => vec![
+            format!(
+                "kind = \"encryption-key\"\nversion = 1\nid = \"{:032x}\"\nwith = \"1.0.7\"\nkey = \"{:064x}\"\n",
+                9, 10
+            )
+            .into_bytes(),
+        ],
+        "enrolment_file" => ["request", "answer"]
+            .map(|kind| {
+                let mut text = format!("kind = \"enrolment-{kind}\"\nversion = 1\nprincipal = \"1.0.5\"\n");
+                text += "role = \"client\"\nrelay = 3\n";
+                text += &format!("request = \"{:032x}\"\nhalf = \"{:064x}\"\n", 11, 12);
+                if kind == "answer" {
+                    text += &format!("confirmation = \"{:064x}\"\n", 13);
+                }
+                text.into_bytes()
+            })
+            .to_vec(),
+        "settings_file" => settings(),
+        _ => Vec::new(),
+    }
+}
+
+const PARAMETERS: Parameters =
+    Parameters { max_data: 1 << 24, max_stream_data: 1 << 22, max_streams: 100, idle_ms: 60_000 };
+
+fn hop_hellos() -> Vec<Vec<u8>> {
+    let hello = |role, dialled_by, versions: &[u16]| {
+        let relay = PathId::new(7).expect("below 25");
+        let hello = HopHello {
+            relay,
+            principal: CLIENT,
+            role,
+            dialled_by,
+            versions: versions.to_vec(),
+            suites: vec![1],
+            nonce: [6; 32],
+        };
+        [&hello.encode()[..], &[7; 32]].concat()
+    };
+    vec![hello(Role::Client, DialledBy::Principal, &[1]), hello(Role::Server, DialledBy::Relay, &[2, 1])]
+}
+
+fn encoded(frame: &Frame<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame.encode(&mut out);
+    out
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let route = RouteId(5);
+    let all = [
+        encoded(&Frame::Ping { token: 1 }),
+        encoded(&Frame::Close { reason: CloseReason::Done }),
+        encoded(&Frame::Open { route, header: b"header", share: &[1; 32], proof: &[[2; 32]; 5] }),
+        encoded(&Frame::Attach { route, header: b"header" }),
+        encoded(&Frame::Detach { route }),
+        encoded(&Frame::RouteError { route, reason: RouteError::Lost }),
+        encoded(&Frame::Congested { route, bytes: 9 }),
+        encoded(&Frame::Data { route, offset: 3, payload: &mut [4; 20] }),
+        encoded(&Frame::Rekey),
+    ];
+    let mut seeds = all.to_vec();
+    seeds.push(all.concat());
+    seeds
+}
+
+fn open_headers() -> Vec<Vec<u8>> {
+    let header = |ip: &str, key, ml_kem| OpenHeader {
+        client: CLIENT,
+        server: SERVER,
+        connection: ConnectionId([1; 16]),
+        nonce: [2; 32],
+        encryption_key: key,
+        ml_kem,
+        source: format!("{ip}:40000").parse().expect("an address"),
+        destination: format!("{ip}:53").parse().expect("an address"),
+        relay_set: [3; 32],
+        root: [4; 32],
+        commitment: [5; 32],
+    };
+    [header("127.0.0.1", None, MlKem::On), header("[2001:db8::1]", Some(KeyId([6; 16])), MlKem::Require)]
+        .iter()
+        .map(|header| header.encode().expect("one family"))
+        .collect()
+}
+
+fn replies() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<_> = [None, Some(Box::new([1; 1088]))]
+        .into_iter()
+        .map(|kem_ciphertext| Reply::Accepted { parameters: PARAMETERS, kem_ciphertext }.encode())
+        .collect();
+    seeds.push(Reply::Refused(Refusal::Busy).encode());
+    let mut sealed = Vec::new();
+    SealedReply { nonce: [1; 32], key: ReplyKey::Refuse, sealed: &[2; 17] }.encode(&mut sealed);
+    seeds.push(sealed);
+    seeds
+}
+
+fn payloads() -> Vec<Vec<u8>> {
+    let stripe = StripeId::new(30).expect("below 34");
+    let header = StripeHeader { phase: 1, stream: StreamId(1), block: 2, stripe, block_len: 100 };
+    let mut clear = [0; 21];
+    header.encode(&mut clear);
+    let stripe = [&clear[..], &[3; 7 + 16]].concat();
+    let mut clear = [0; 13];
+    ControlHeader { phase: 1, number: 4 }.encode(&mut clear);
+    let control = [&clear[..], &[5; 10 + 16]].concat();
+    let reply =
+        Payload::encode_reply(&SealedReply { nonce: [1; 32], key: ReplyKey::Reply, sealed: &[2; 42] });
+    vec![stripe, control, reply]
+}
+
+fn blocks() -> Vec<Vec<u8>> {
+    let block = |kind, name: &[u8], data: &[u8]| {
+        let head = BlockHeader { kind, fin: true, offset: 7, len: data.len() as u32 };
+        let block = [&head.encode()[..], name, data].concat();
+        [&(block.len() as u16).to_be_bytes()[..], &block, &[0; 9]].concat()
+    };
+    vec![
+        block(BlockKind::Data, b"", b"data"),
+        block(BlockKind::First, b"\x04name", b"data"),
+        block(BlockKind::Hello, b"", b""),
+    ]
+}
+
+fn control() -> Vec<Vec<u8>> {
+    let stream = StreamId(1);
+    let mut ack = Ack { control: 9, control_before: 5, ..Ack::default() };
+    ack.paths[3] = Some(PathCount { end: 100, received: 90 });
+    ack.streams.push(StreamAck { stream, next: 4, ranges: vec![(2, 1), (6, 3)] });
+    ack.partial.push(PartialAck { stream, block: 4, have: StripeSet::DATA });
+    let frames = [
+        ControlFrame::Ack(Box::new(ack)),
+        ControlFrame::MaxData(1),
+        ControlFrame::MaxStreamData(stream, 2),
+        ControlFrame::MaxStreams(3),
+        ControlFrame::Reset { stream, code: 4, final_size: 5 },
+        ControlFrame::Stop { stream, code: 6 },
+        ControlFrame::Ping,
+        ControlFrame::Path(PathId::new(7).expect("below 25")),
+        ControlFrame::PhaseDone(8),
+        ControlFrame::Close { code: 0, reason: "bye".into() },
+    ];
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for frame in &frames {
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        seeds.push(out);
+    }
+    seeds.push(seeds.concat());
+    seeds
+}
+
+fn settings() -> Vec<Vec<u8>> {
+    let relays: Vec<_> = (0..25).map(|i| format!("\"127.0.0.1:{}\"", 5000 + i)).collect();
+    let list = format!("key = \"key.toml\"\n[raida]\nnetwork = 1\nrelays = [{}]\n", relays.join(", "));
+    let base = "key = \"key.toml\"\n[raida]\nnetwork = 1\nbase = \"127.0.0.1:5000\"\n";
+    let more = "[names]\n\"db.raida\" = { server = \"1.0.7\", address = \"127.0.0.1:53\" }\n\
+                [listen]\nallow = [\"1.0.5\"]\ndeny = [\"1.0.6\"]\n\
+                [tuning]\nml_kem = \"require\"\nidle_timeout_seconds = 30\n";
+    vec![list.into_bytes(), base.into(), [base, more].concat().into_bytes()]
+}

@@ -1,0 +1,80 @@
+//! `docs/faults.md` names tests: each of them is there, where it says, and no row is without one or a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the tests of each word are.
+const PLACES: [(&str, &[&str]); 8] = [
+    ("core", &["qsocket-proto/src"]),
+    ("net", &["qsocket-proto/tests/it"]),
+    ("audit", &["qsocket-proto/tests/nonce_audit.rs"]),
+    ("files", &["qsocket-files/src"]),
+    ("shell", &["qsocket/src"]),
+    ("relay", &["raida-relay/src", "raida-relay/tests"]),
+    ("suite", &["tests/it"]),
+    ("fuzz", &["fuzz/src", "fuzz/tests"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(path: &Path, into: &mut String) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            sources(&entry.unwrap().path(), into);
+        }
+    } else if path.extension().is_some_and(|ext| ext == "rs") {
+        into.push_str(&fs::read_to_string(path).unwrap());
+    }
+}
+
+/// Whether a test or a case of a suite has this name.
+fn is_defined(name: &str, text: &str) -> bool {
+    [format!("fn {name}("), format!("fn {name}<"), format!("Trial::test(\"{name}\"")]
+        .iter()
+        .any(|form| text.contains(form.as_str()))
+}
+
+#[test]
+fn every_test_that_the_fault_catalogue_names_exists() {
+    let places: BTreeMap<_, _> = PLACES
+        .into_iter()
+        .map(|(word, paths)| {
+            let mut text = String::new();
+            paths.iter().for_each(|path| sources(&root().join(path), &mut text));
+            (word, text)
+        })
+        .collect();
+    let catalogue = fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    let (mut rows, mut named) = (BTreeSet::new(), 0);
+    for line in catalogue.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let number = cells.first().and_then(|cell| cell.parse::<u32>().ok());
+        let Some(shown_by) = cells.last().filter(|_| cells.len() >= 3) else { continue };
+        if let Some(number) = number {
+            assert!(rows.insert(number), "row {number} is there twice");
+        }
+        let mut tests = 0;
+        let mut place = None;
+        // `core: ` says where the names behind it are, up to the next such word.
+        let (tested, _) = shown_by.split_once("**Not done**").unwrap_or((shown_by, ""));
+        for (at, part) in tested.split('`').enumerate() {
+            if at % 2 == 0 {
+                let word = |word: &&str| part.ends_with(&format!("{word}: "));
+                place = PLACES.into_iter().map(|(word, _)| word).find(word).or(place);
+            } else {
+                let place = place.unwrap_or_else(|| panic!("{part}: it does not say where that is"));
+                assert!(is_defined(part, &places[place]), "{place} has no test {part}");
+                tests += 1;
+            }
+        }
+        named += tests;
+        let has_reason = line.contains("Does not apply") || line.contains("**Not done**");
+        let is_heading = *shown_by == "shown by";
+        assert!(tests > 0 || has_reason || is_heading, "neither a test nor a reason: {line}");
+    }
+    assert_eq!(rows, (1..=50).collect(), "the rows are numbered from 1 to 50");
+    assert!(named > 100, "{named} tests are named");
+}
