@@ -80,8 +80,8 @@
 //! - **Nothing about speed**, and nothing about security: this process knows all 25 numbers of every key.
 //! - **No run is the same byte for byte**: keys, ids and the jitter of waits come from the system's random numbers. A
 //!   stopped clock bounds the waits, and does not choose them.
-//! - **Only tokio's clock stops.** Dates, as in [`Verdict::until`](crate::access::Verdict::until), threads, files and
-//!   sockets of your own go on by themselves. A task that waits for these looks idle to a stopped clock, which jumps.
+//! - **Only tokio's clock stops.** Dates, such as the end of a permission, threads, files and sockets of your own go on
+//!   by themselves. A task that waits for these looks idle to a stopped clock, which jumps.
 //! - Code that calls [`QSocketStream::connect`] or [`QSocketListener::bind`] reads the configuration of the machine.
 //!   Give it an [`Endpoint`] or a [`QSocketListener`] instead.
 
