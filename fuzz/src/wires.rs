@@ -75,6 +75,8 @@ struct Half {
     inbox: Inbox,
     opener: Opener,
     held: Option<(RouteId, u32, Vec<u8>)>,
+    /// When the last bytes arrive: later ones do not overtake them.
+    arrives: Duration,
 }
 
 impl Half {
@@ -91,6 +93,7 @@ impl Half {
             inbox: Inbox::new(),
             opener: Opener::new(keys().initiator, HopLimits::default()),
             held: None,
+            arrives: Duration::ZERO,
         }
     }
 }
@@ -370,7 +373,8 @@ impl Wires {
                 let bytes = half.outbox.wire().to_vec();
                 half.outbox.consume(bytes.len());
                 self.sequence += 1;
-                let at = self.now + self.wires[path.index()].delay;
+                let at = half.arrives.max(self.now + self.wires[path.index()].delay);
+                half.arrives = at;
                 let generation = self.generations[path.index()];
                 let travelling = Travelling { to: 1 - from, path, generation, bytes };
                 self.queue.insert((at, self.sequence), travelling);
