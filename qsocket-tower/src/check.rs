@@ -3,7 +3,7 @@
 use crate::refusal::{Forbidden, Refused, Why, peer};
 use http::Request;
 use qsocket::Principal;
-use qsocket::access::{Action, Denial, Directory, Permit, Resource};
+use qsocket::access::{Action, Denial, Directory, Permit, Reason, Resource};
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,12 +13,15 @@ use std::time::SystemTime;
 pub(crate) enum Question {
     /// That it may dial the resource of this name.
     Resource(Arc<str>),
+    /// That it may have a connection, and its user is in the group.
+    Group(Arc<str>),
 }
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resource(id) => Resource::Id(id).fmt(f),
+            Self::Group(name) => write!(f, "what the group {name:?} may"),
         }
     }
 }
@@ -40,6 +43,16 @@ impl Check {
         match &self.question {
             Question::Resource(id) => {
                 self.directory.decide(who, Action::Dial, Resource::Id(id), SystemTime::now())
+            }
+            Question::Group(group) => {
+                self.directory.admit(who)?;
+                let user = self.directory.user(who).ok_or(Reason::UnknownUser)?;
+                if !user.is_in(group) {
+                    return Err(Reason::NotGranted.into());
+                }
+                let mut permit = Permit::default();
+                permit.user = Some(user);
+                Ok(permit)
             }
         }
     }

@@ -30,6 +30,8 @@ mod accessors;
 #[cfg(feature = "axum-08")]
 pub mod axum;
 #[cfg(feature = "layers")]
+pub mod body;
+#[cfg(feature = "layers")]
 mod check;
 mod health;
 #[cfg(feature = "hyper-client")]
@@ -37,6 +39,8 @@ pub mod hyper;
 mod peer;
 #[cfg(feature = "layers")]
 pub mod refusal;
+#[cfg(feature = "layers")]
+pub mod require_group;
 #[cfg(feature = "layers")]
 pub mod require_resource;
 mod stream;

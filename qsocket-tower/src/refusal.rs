@@ -11,10 +11,6 @@
 //! program, never of the client: it is logged as an error and not let through.
 
 pub(crate) mod answer;
-mod body;
-
-pub use body::ResponseBody;
-
 use crate::PeerInfo;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};

@@ -3,11 +3,14 @@
 use crate::PeerInfo;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use qsocket::Principal;
 use qsocket::access::{Action, Denial, Directory, Permit, Reason, Resource, User};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::SystemTime;
 use tokio::sync::watch;
 use tower_test::mock::{Handle, Mock};
@@ -137,6 +140,14 @@ pub(crate) fn grpc(who: Principal) -> Req {
     request
 }
 
+/// The answer of a layer that does not ask its service, which is there at once.
+pub(crate) fn at_once<T>(answer: impl Future<Output = Result<T, impl std::fmt::Debug>>) -> T {
+    match tokio_test::task::spawn(answer).poll() {
+        Poll::Ready(answer) => answer.unwrap(),
+        Poll::Pending => panic!("the request was let through"),
+    }
+}
+
 pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
     response.headers().get(name).map(|value| value.to_str().unwrap())
 }
@@ -144,10 +155,45 @@ pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a
 /// Status and code of a refusal, whose text it reads.
 pub(crate) async fn refusal<B>(response: Response<B>) -> (StatusCode, Option<String>)
 where
-    B: http_body::Body<Error: std::fmt::Debug>,
+    B: Body<Error: std::fmt::Debug>,
 {
     let (status, code) = (response.status(), header(&response, "x-qsocket-reason").map(str::to_owned));
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert!(!text.is_empty());
     (status, code)
+}
+
+/// What this thread logs while it lives.
+pub(crate) struct Logs {
+    text: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Logs {
+    pub(crate) fn start() -> Self {
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let written = text.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || Writer(written.clone()))
+            .finish();
+        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

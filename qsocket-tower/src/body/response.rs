@@ -73,3 +73,24 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt as _, Full};
+
+    #[tokio::test]
+    async fn a_body_is_that_of_the_service_or_a_text() {
+        let body = ResponseBody::new(Full::from("of the service"));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(14), false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "of the service");
+
+        let body = ResponseBody::<Full<Bytes>>::text("a text".into());
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(6), false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "a text");
+
+        let body = ResponseBody::<Full<Bytes>>::default();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "");
+    }
+}

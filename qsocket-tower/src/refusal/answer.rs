@@ -1,6 +1,7 @@
 //! The answer of a layer that decides at once: that of its service, or a refusal.
 
-use super::{Refused, ResponseBody};
+use super::Refused;
+use crate::body::ResponseBody;
 use http::Response;
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -35,7 +36,8 @@ where
 macro_rules! response_future {
     ($service:ident) => {
         use crate::refusal::answer::Answer;
-        use crate::refusal::{Refused, ResponseBody};
+        use crate::body::ResponseBody;
+        use crate::refusal::Refused;
         use http::Response;
         use pin_project_lite::pin_project;
         use std::future::Future;

@@ -1,7 +1,5 @@
 use super::*;
 use crate::testing::header;
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
 
 fn with_content(content: &str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, content.parse().unwrap())])
@@ -68,19 +66,4 @@ fn the_client_is_told_less_than_the_log() {
     assert_eq!(forbidden.code(), "not-permitted");
     assert_eq!(forbidden.to_string(), "a rule denies it, by no-interns");
     assert_eq!(Forbidden::from(Reason::BlackListed).code(), "black-listed");
-}
-
-#[tokio::test]
-async fn a_body_is_that_of_the_service_or_a_text() {
-    let body = ResponseBody::new(Full::from("of the service"));
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(14), false));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "of the service");
-
-    let body = ResponseBody::<Full<Bytes>>::text("a text".into());
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(6), false));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "a text");
-
-    let body = ResponseBody::<Full<Bytes>>::default();
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
-    assert_eq!(body.collect().await.unwrap().to_bytes(), "");
 }

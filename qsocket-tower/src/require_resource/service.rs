@@ -1,7 +1,7 @@
 use super::{RequireResourceLayer, ResponseFuture};
 use crate::accessors::inner_service_accessors;
+use crate::body::ResponseBody;
 use crate::check::Check;
-use crate::refusal::ResponseBody;
 use http::{Request, Response};
 use qsocket::access::Directory;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::check::Passed;
 use crate::testing::{
-    Behind, Inner, TestDirectory, ann, bare, bob, grpc, header, refusal, request, stranger,
+    Behind, Inner, Logs, TestDirectory, ann, at_once, bare, bob, grpc, header, refusal, request, stranger,
 };
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
@@ -36,10 +36,25 @@ async fn nobody_else_does_and_what_exists_is_not_said() {
     for (who, id) in [(bob(), "wiki"), (stranger(), "wiki"), (ann(), "no such thing")] {
         let (mut service, mut behind) = start(&directory, id);
         assert_ready_ok!(service.poll_ready());
-        let response = service.call(request(who)).await.unwrap();
+        let response = at_once(service.call(request(who)));
         // One that stands for all: no byte tells them apart.
         assert_eq!(refusal(response).await, (http::StatusCode::FORBIDDEN, Some("not-permitted".into())));
         assert_pending!(behind.poll_request());
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_this_side_says_why() {
+    let logs = Logs::start();
+    let (mut service, _behind) = start(&TestDirectory::new(), "wiki");
+    assert_ready_ok!(service.poll_ready());
+    let response = at_once(service.call(request(bob())));
+    let (head, body) = response.into_parts();
+    let told = format!("{head:?} {:?}", body.collect().await.unwrap());
+    assert!(!told.contains("rule") && !told.contains("wiki"), "{told}");
+    let logged = logs.text();
+    for part in ["INFO", "1.0.8", "wiki", "nothing grants it, by the secret rule"] {
+        assert!(logged.contains(part), "{part} is not in {logged}");
     }
 }
 
@@ -51,7 +66,7 @@ async fn it_decides_anew_for_each_request() {
         state.black.insert(ann());
     });
     assert_ready_ok!(service.poll_ready());
-    let response = service.call(request(ann())).await.unwrap();
+    let response = at_once(service.call(request(ann())));
     assert_eq!(refusal(response).await.1.as_deref(), Some("black-listed"));
     directory.edit(|state| state.black.clear());
     assert_ready_ok!(service.poll_ready());
@@ -63,18 +78,20 @@ async fn it_decides_anew_for_each_request() {
 async fn in_grpc_permission_is_denied() {
     let (mut service, mut behind) = start(&TestDirectory::new(), "wiki");
     assert_ready_ok!(service.poll_ready());
-    let response = service.call(grpc(bob())).await.unwrap();
+    let response = at_once(service.call(grpc(bob())));
     assert_eq!((response.status().as_u16(), header(&response, "grpc-status")), (200, Some("7")));
     assert_pending!(behind.poll_request());
 }
 
 #[tokio::test]
 async fn a_request_without_a_peer_is_a_mistake_of_the_program() {
+    let logs = Logs::start();
     let (mut service, mut behind) = start(&TestDirectory::new(), "wiki");
     assert_ready_ok!(service.poll_ready());
-    let response = service.call(bare()).await.unwrap();
+    let response = at_once(service.call(bare()));
     assert_eq!(refusal(response).await, (http::StatusCode::INTERNAL_SERVER_ERROR, None));
     assert_pending!(behind.poll_request());
+    assert!(logs.text().contains("ERROR"));
 }
 
 #[tokio::test]

@@ -1,0 +1,5 @@
+//! The bodies of responses behind layers.
+
+mod response;
+
+pub use response::ResponseBody;
