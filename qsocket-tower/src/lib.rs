@@ -34,6 +34,8 @@ pub mod body;
 #[cfg(feature = "layers")]
 mod check;
 mod health;
+#[cfg(feature = "layers")]
+pub mod health_shed;
 #[cfg(feature = "hyper-client")]
 pub mod hyper;
 mod peer;

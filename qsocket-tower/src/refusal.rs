@@ -3,6 +3,7 @@
 //! | refusal | HTTP | gRPC | `x-qsocket-reason` |
 //! |---|---|---|---|
 //! | access is refused | 403 | `PermissionDenied` | [`Reason::public_code`](qsocket::access::Reason::public_code), or the program's own |
+//! | too few paths are well | 503, with `Retry-After` | `Unavailable` | `too-few-paths` |
 //! | the request carries no peer | 500 | `Internal` | |
 //!
 //! # Security
@@ -13,7 +14,7 @@
 pub(crate) mod answer;
 use crate::PeerInfo;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Extensions, Request, Response, StatusCode};
 use qsocket::access::{Denial, Reason};
 use std::fmt;
@@ -109,6 +110,7 @@ impl Protocol {
 pub(crate) enum Why {
     PeerMissing,
     Forbidden(&'static str),
+    TooFewPaths { retry_after: u64 },
 }
 
 impl Why {
@@ -116,6 +118,7 @@ impl Why {
         match self {
             Self::PeerMissing => None,
             Self::Forbidden(code) => Some(code),
+            Self::TooFewPaths { .. } => Some("too-few-paths"),
         }
     }
 
@@ -123,6 +126,7 @@ impl Why {
         match self {
             Self::PeerMissing => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::TooFewPaths { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -130,6 +134,7 @@ impl Why {
         match self {
             Self::PeerMissing => HeaderValue::from_static("13"),
             Self::Forbidden(_) => GRPC_DENIED,
+            Self::TooFewPaths { .. } => HeaderValue::from_static("14"),
         }
     }
 
@@ -138,6 +143,7 @@ impl Why {
         match self {
             Self::PeerMissing => "the server has made a mistake",
             Self::Forbidden(_) => "access is refused",
+            Self::TooFewPaths { .. } => "too few paths of the connection are well",
         }
     }
 }
@@ -182,6 +188,9 @@ impl Refused {
             // A code of the program may be anything.
             let code = HeaderValue::from_str(code).unwrap_or(HeaderValue::from_static("refused"));
             response.headers_mut().insert(REASON, code);
+        }
+        if let Why::TooFewPaths { retry_after } = self.why {
+            response.headers_mut().insert(RETRY_AFTER, retry_after.into());
         }
         response
     }

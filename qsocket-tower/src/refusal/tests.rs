@@ -22,8 +22,11 @@ fn the_content_tells_the_protocol() {
     assert_eq!(Protocol::of(&HeaderMap::new()), Protocol::Http);
 }
 
-const ALL: [(Why, u16, &str, Option<&str>); 2] =
-    [(Why::PeerMissing, 500, "13", None), (Why::Forbidden("not-permitted"), 403, "7", Some("not-permitted"))];
+const ALL: [(Why, u16, &str, Option<&str>); 3] = [
+    (Why::PeerMissing, 500, "13", None),
+    (Why::Forbidden("not-permitted"), 403, "7", Some("not-permitted")),
+    (Why::TooFewPaths { retry_after: 7 }, 503, "14", Some("too-few-paths")),
+];
 
 #[test]
 fn in_http() {
@@ -32,6 +35,10 @@ fn in_http() {
         assert_eq!(response.status(), status, "{why:?}");
         assert_eq!(header(&response, "x-qsocket-reason"), code);
         assert_eq!(header(&response, "content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(
+            header(&response, "retry-after"),
+            (status == 503 && code != Some("undecided")).then_some("7")
+        );
         assert_eq!(header(&response, "grpc-status"), None);
         assert_eq!(response.body(), why.text());
     }

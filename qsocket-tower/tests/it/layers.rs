@@ -1,4 +1,5 @@
 //! The layers, between clients and handlers that are 25 relays apart.
 
 mod directory;
+mod health_shed;
 mod require_resource;
