@@ -1,5 +1,7 @@
 //! The bodies of responses behind layers.
 
+mod holding;
 mod response;
 
+pub use holding::HoldingBody;
 pub use response::ResponseBody;

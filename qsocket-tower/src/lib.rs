@@ -40,6 +40,8 @@ pub mod health_shed;
 pub mod hyper;
 mod peer;
 #[cfg(feature = "layers")]
+pub mod per_peer_concurrency_limit;
+#[cfg(feature = "layers")]
 pub mod refusal;
 #[cfg(feature = "layers")]
 pub mod require_group;

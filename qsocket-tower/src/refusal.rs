@@ -3,6 +3,7 @@
 //! | refusal | HTTP | gRPC | `x-qsocket-reason` |
 //! |---|---|---|---|
 //! | access is refused | 403 | `PermissionDenied` | [`Reason::public_code`](qsocket::access::Reason::public_code), or the program's own |
+//! | too many requests at once | 429 | `ResourceExhausted` | `too-many-requests` |
 //! | too few paths are well | 503, with `Retry-After` | `Unavailable` | `too-few-paths` |
 //! | the request carries no peer | 500 | `Internal` | |
 //!
@@ -110,6 +111,7 @@ impl Protocol {
 pub(crate) enum Why {
     PeerMissing,
     Forbidden(&'static str),
+    TooManyRequests,
     TooFewPaths { retry_after: u64 },
 }
 
@@ -118,6 +120,7 @@ impl Why {
         match self {
             Self::PeerMissing => None,
             Self::Forbidden(code) => Some(code),
+            Self::TooManyRequests => Some("too-many-requests"),
             Self::TooFewPaths { .. } => Some("too-few-paths"),
         }
     }
@@ -126,6 +129,7 @@ impl Why {
         match self {
             Self::PeerMissing => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::TooFewPaths { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -134,6 +138,7 @@ impl Why {
         match self {
             Self::PeerMissing => HeaderValue::from_static("13"),
             Self::Forbidden(_) => GRPC_DENIED,
+            Self::TooManyRequests => HeaderValue::from_static("8"),
             Self::TooFewPaths { .. } => HeaderValue::from_static("14"),
         }
     }
@@ -143,6 +148,7 @@ impl Why {
         match self {
             Self::PeerMissing => "the server has made a mistake",
             Self::Forbidden(_) => "access is refused",
+            Self::TooManyRequests => "too many requests of this peer at once",
             Self::TooFewPaths { .. } => "too few paths of the connection are well",
         }
     }

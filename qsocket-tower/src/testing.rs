@@ -3,16 +3,18 @@
 use crate::PeerInfo;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
 use qsocket::Principal;
 use qsocket::access::{Action, Denial, Directory, Permit, Reason, Resource, User};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tower_test::mock::{Handle, Mock};
 
 pub(crate) type Req = Request<Full<Bytes>>;
@@ -100,6 +102,27 @@ impl Directory for TestDirectory {
 
     fn changes(&self) -> Option<watch::Receiver<u64>> {
         Some(self.changes.subscribe())
+    }
+}
+
+/// A body of what a sender sends, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Frames(mpsc::UnboundedReceiver<Frame<Bytes>>);
+
+pub(crate) fn frames() -> (mpsc::UnboundedSender<Frame<Bytes>>, Frames) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Frames(receiver))
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
 }
 
