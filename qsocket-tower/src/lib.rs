@@ -26,6 +26,8 @@
 //!   HTTP/1.1 has no length for a body. A server on axum ends what it drops, as over TCP, unless it panics.
 
 #[cfg(feature = "layers")]
+pub mod access;
+#[cfg(feature = "layers")]
 mod accessors;
 #[cfg(feature = "axum-08")]
 pub mod axum;

@@ -5,6 +5,7 @@
 //! | access is refused | 403 | `PermissionDenied` | [`Reason::public_code`](qsocket::access::Reason::public_code), or the program's own |
 //! | too many requests at once | 429 | `ResourceExhausted` | `too-many-requests` |
 //! | too few paths are well | 503, with `Retry-After` | `Unavailable` | `too-few-paths` |
+//! | a decision did not come in time | 503 | `Unavailable` | `undecided` |
 //! | the request carries no peer | 500 | `Internal` | |
 //!
 //! # Security
@@ -113,6 +114,7 @@ pub(crate) enum Why {
     Forbidden(&'static str),
     TooManyRequests,
     TooFewPaths { retry_after: u64 },
+    Undecided,
 }
 
 impl Why {
@@ -122,6 +124,7 @@ impl Why {
             Self::Forbidden(code) => Some(code),
             Self::TooManyRequests => Some("too-many-requests"),
             Self::TooFewPaths { .. } => Some("too-few-paths"),
+            Self::Undecided => Some("undecided"),
         }
     }
 
@@ -130,7 +133,7 @@ impl Why {
             Self::PeerMissing => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooFewPaths { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooFewPaths { .. } | Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -139,7 +142,7 @@ impl Why {
             Self::PeerMissing => HeaderValue::from_static("13"),
             Self::Forbidden(_) => GRPC_DENIED,
             Self::TooManyRequests => HeaderValue::from_static("8"),
-            Self::TooFewPaths { .. } => HeaderValue::from_static("14"),
+            Self::TooFewPaths { .. } | Self::Undecided => HeaderValue::from_static("14"),
         }
     }
 
@@ -150,6 +153,7 @@ impl Why {
             Self::Forbidden(_) => "access is refused",
             Self::TooManyRequests => "too many requests of this peer at once",
             Self::TooFewPaths { .. } => "too few paths of the connection are well",
+            Self::Undecided => "access could not be decided in time",
         }
     }
 }

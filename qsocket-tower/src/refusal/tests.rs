@@ -22,11 +22,12 @@ fn the_content_tells_the_protocol() {
     assert_eq!(Protocol::of(&HeaderMap::new()), Protocol::Http);
 }
 
-const ALL: [(Why, u16, &str, Option<&str>); 4] = [
+const ALL: [(Why, u16, &str, Option<&str>); 5] = [
     (Why::PeerMissing, 500, "13", None),
     (Why::Forbidden("not-permitted"), 403, "7", Some("not-permitted")),
     (Why::TooManyRequests, 429, "8", Some("too-many-requests")),
     (Why::TooFewPaths { retry_after: 7 }, 503, "14", Some("too-few-paths")),
+    (Why::Undecided, 503, "14", Some("undecided")),
 ];
 
 #[test]
