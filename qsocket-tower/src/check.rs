@@ -11,6 +11,8 @@ use std::time::SystemTime;
 /// What is asked of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
+    /// That it may have a connection.
+    Admission,
     /// That it may dial the resource of this name.
     Resource(Arc<str>),
     /// That it may have a connection, and its user is in the group.
@@ -20,6 +22,7 @@ pub(crate) enum Question {
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Admission => f.write_str("a connection"),
             Self::Resource(id) => Resource::Id(id).fmt(f),
             Self::Group(name) => write!(f, "what the group {name:?} may"),
         }
@@ -41,6 +44,7 @@ impl Check {
     /// Asks about a principal, now.
     pub(crate) fn ask(&self, who: Principal) -> Result<Permit, Denial> {
         match &self.question {
+            Question::Admission => self.directory.admit(who).map(|()| Permit::default()),
             Question::Resource(id) => {
                 self.directory.decide(who, Action::Dial, Resource::Id(id), SystemTime::now())
             }

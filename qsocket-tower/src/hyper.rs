@@ -1,5 +1,7 @@
 //! hyper: the connector that hyper-util's client, hyper-rustls and tonic's client take.
 
+pub use crate::BoxError;
+
 use crate::Stream;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -7,7 +9,6 @@ use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use qsocket::Endpoint;
 use qsocket::resolve::NameError;
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -15,9 +16,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
-
-/// Any error of a connect.
-pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Whether a URI may go to the fallback.
 type Allowed = Arc<dyn Fn(&Uri) -> bool + Send + Sync>;

@@ -49,6 +49,8 @@ pub mod refusal;
 pub mod require_group;
 #[cfg(feature = "layers")]
 pub mod require_resource;
+#[cfg(feature = "layers")]
+pub mod revocation_guard;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -58,3 +60,7 @@ pub mod tonic;
 pub use health::LiveHealth;
 pub use peer::PeerInfo;
 pub use stream::Stream;
+
+/// Any error.
+#[cfg(any(feature = "hyper-client", feature = "layers"))]
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -3,6 +3,7 @@
 //! | refusal | HTTP | gRPC | `x-qsocket-reason` |
 //! |---|---|---|---|
 //! | access is refused | 403 | `PermissionDenied` | [`Reason::public_code`](qsocket::access::Reason::public_code), or the program's own |
+//! | access was taken back | 403 | `PermissionDenied` | `revoked` |
 //! | too many requests at once | 429 | `ResourceExhausted` | `too-many-requests` |
 //! | too few paths are well | 503, with `Retry-After` | `Unavailable` | `too-few-paths` |
 //! | a decision did not come in time | 503 | `Unavailable` | `undecided` |
@@ -28,6 +29,8 @@ pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status"
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `PermissionDenied`.
 pub(crate) const GRPC_DENIED: HeaderValue = HeaderValue::from_static("7");
+/// The code for access that was taken back.
+pub(crate) const REVOKED: &str = "revoked";
 
 /// That access is refused: the code that the client is told, and for this side's log all there is to know.
 ///

@@ -33,6 +33,14 @@ impl<B> ResponseBody<B> {
     pub(crate) fn text(text: Bytes) -> Self {
         Self { kind: Kind::Text { text } }
     }
+
+    #[cfg(test)]
+    pub(crate) fn into_inner(self) -> Option<B> {
+        match self.kind {
+            Kind::Inner { body } => Some(body),
+            Kind::Text { .. } => None,
+        }
+    }
 }
 
 /// An empty body.

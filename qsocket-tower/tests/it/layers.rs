@@ -3,3 +3,4 @@
 mod directory;
 mod health_shed;
 mod require_resource;
+mod revocation_guard;

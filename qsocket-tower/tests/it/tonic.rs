@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status};
 
 const CHUNK: usize = 64 * 1024;
 /// 100 MiB.
-const CHUNKS: usize = 1600;
+pub(crate) const CHUNKS: usize = 1600;
 const CALLS: usize = 10_000;
 /// Calls at a time.
 const AT_ONCE: usize = 64;
