@@ -40,6 +40,8 @@ mod health;
 pub mod health_shed;
 #[cfg(feature = "hyper-client")]
 pub mod hyper;
+#[cfg(feature = "layers")]
+pub mod identity_headers;
 mod peer;
 #[cfg(feature = "layers")]
 pub mod per_peer_concurrency_limit;

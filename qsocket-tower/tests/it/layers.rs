@@ -2,5 +2,6 @@
 
 mod directory;
 mod health_shed;
+mod identity_headers;
 mod require_resource;
 mod revocation_guard;

@@ -1,0 +1,3 @@
+use crate::refusal::answer::response_future;
+
+response_future!(IdentityHeaders);
