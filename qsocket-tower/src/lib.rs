@@ -42,6 +42,8 @@ pub mod health_shed;
 pub mod hyper;
 #[cfg(feature = "layers")]
 pub mod identity_headers;
+#[cfg(feature = "prometheus-client-026")]
+pub mod metrics;
 mod peer;
 #[cfg(feature = "layers")]
 pub mod per_peer_concurrency_limit;
