@@ -60,6 +60,8 @@ mod stream;
 mod testing;
 #[cfg(feature = "tonic-014")]
 pub mod tonic;
+#[cfg(feature = "tower-http-07")]
+pub mod trace;
 
 pub use health::LiveHealth;
 pub use peer::PeerInfo;
