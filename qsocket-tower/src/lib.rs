@@ -35,6 +35,8 @@ pub mod axum;
 pub mod body;
 #[cfg(feature = "layers")]
 mod check;
+#[cfg(feature = "tower-governor-08")]
+pub mod governor;
 mod health;
 #[cfg(feature = "layers")]
 pub mod health_shed;
