@@ -10,11 +10,32 @@
 //! | | hyper-rustls 0.27 | `hyper::Connector` | `HttpsConnectorBuilder::wrap_connector` |
 //! | | tonic 0.14, client | `hyper::Connector` | `Endpoint::connect_with_connector` |
 //! | `tonic-014` | tonic 0.14, server | `tonic::Incoming` | `Server::serve_with_incoming` |
-//! | `layers` | tower-layer 0.3 | `require_resource::RequireResourceLayer` | `Router::layer`, `Server::layer`, `ServiceBuilder` |
-//! | `http` | http 1 | `PeerInfo::find` | the extensions of a request |
+//! | `layers` | tower 0.5 | those below | `Router::layer`, `Server::layer`, `ServiceBuilder::layer` |
+//! | `prometheus-client-026` | prometheus-client 0.26 | `metrics::MetricsLayer` | the same; with `layers` |
+//! | `tower-http-07` | tower-http 0.7 | `trace::MakePeerSpan` | `TraceLayer::make_span_with` |
+//! | `tower-governor-08` | tower_governor 0.8 | `governor::PeerKeyExtractor` | `GovernorConfigBuilder::key_extractor` |
+//! | `http` | http 1 | `PeerInfo::find` | the extensions of a request; with each of the others |
 //!
 //! [`PeerInfo`] tells who is at the other end: in axum by the extractor, in tonic in the extensions of a request, in
 //! hyper in those of a response. [`Stream`] carries it beside the bytes.
+//!
+//! # Layers
+//! They go around any service of `http::Request`, of axum, tonic or hyper-util. In the order in which a request should
+//! meet them, the outermost first:
+//!
+//! | layer | |
+//! |---|---|
+//! | `metrics::MetricsLayer` | counts and times requests |
+//! | `health_shed::HealthShedLayer` | 503 while fewer than 16 paths are well |
+//! | `per_peer_concurrency_limit::PerPeerConcurrencyLimitLayer` | 429 above so many requests of a peer |
+//! | `require_resource::RequireResourceLayer` | 403 to whom the directory does not permit a resource |
+//! | `require_group::RequireGroupLayer` | 403 to whom the directory does not know in a group |
+//! | `access::AccessLayer` | 403 to whom an async function of the program refuses |
+//! | `revocation_guard::RevocationGuardLayer` | ends what is in progress when the directory takes access back |
+//! | `identity_headers::IdentityHeadersLayer` | tells a backend by headers who asks |
+//!
+//! `refusal` says what a client reads that is refused. Where neither axum nor tonic serves, the program puts the peer
+//! into the extensions of each request: `request.extensions_mut().insert(stream.peer().clone())`.
 //!
 //! # Security
 //! - **Clients are known** before `accept` gives a stream: by 16 relays, and by the lists of the listener. No
@@ -22,6 +43,8 @@
 //! - **Decide by `PeerInfo::principal`**, not by a header, the resource or the address, which a client can choose.
 //! - **A connector refuses names that the configuration does not know.** A fallback is something that one asks for,
 //!   with the hosts that it is for, and never follows from a failure of QSocket.
+//! - **A layer lets nobody through without a peer.** A request that carries none is answered with 500, and the log says
+//!   what is missing.
 //! - **Relays and the network cannot make an end**: a stream that they cut is an error at hyper's client, also where
 //!   HTTP/1.1 has no length for a body. A server on axum ends what it drops, as over TCP, unless it panics.
 

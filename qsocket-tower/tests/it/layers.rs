@@ -5,3 +5,4 @@ mod health_shed;
 mod identity_headers;
 mod require_resource;
 mod revocation_guard;
+mod together;
