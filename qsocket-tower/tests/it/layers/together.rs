@@ -128,25 +128,24 @@ async fn around_a_service_of_hyper() {
             Ok::<_, Infallible>(http::Response::new(Full::from(Bytes::copy_from_slice(user))))
         },
     );
-    // One connection.
-    let server = async move {
-        let stream = Stream::new(listener.accept().await.unwrap().0).unwrap();
-        let peer = stream.peer().clone();
-        // Neither axum nor tonic puts the peer there.
-        let service = MapRequest::new(service, move |mut request: http::Request<Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            request
-        });
-        let connection = http1::Builder::new();
-        connection.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await
-    };
-    let _server = tokio::spawn(server);
+    let _server = tokio::spawn(async move {
+        loop {
+            let stream = Stream::new(listener.accept().await.unwrap().0).unwrap();
+            let peer = stream.peer().clone();
+            // Neither axum nor tonic puts the peer there.
+            let service = MapRequest::new(service.clone(), move |mut request: http::Request<Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                request
+            });
+            let service = TowerToHyperService::new(service);
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
     let client = client(&network, false);
     for (permitted, status, text) in [(true, 200, "ann"), (false, 403, "access is refused")] {
         directory.permit(permitted);
         let response = client.get(uri("/")).await.unwrap();
         assert_eq!(response.status(), status);
-        // To its end, so that the one connection serves the next.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text);
     }
 }
