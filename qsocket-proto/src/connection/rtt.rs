@@ -27,12 +27,41 @@ impl Rtt {
         });
     }
 
-    /// The probe timeout after `attempts` in vain.
+    /// The probe timeout after `attempts` in vain: above [`MAX_WAIT`] only as far as the round trip itself is. One
+    /// outlier, from a peer that was frozen for a while, holds up nothing for longer.
     pub(crate) fn timeout(&self, attempts: u32, ack_delay: Duration) -> Duration {
-        let base = match self.estimate {
-            None => INITIAL,
-            Some((smoothed, variation)) => smoothed + (variation * 4).max(GRANULARITY) + ack_delay,
+        let (smoothed, base) = match self.estimate {
+            None => (INITIAL, INITIAL),
+            Some((smoothed, variation)) => {
+                (smoothed, smoothed + (variation * 4).max(GRANULARITY) + ack_delay)
+            }
         };
-        base.saturating_mul(1 << attempts.min(10)).min(MAX_WAIT.max(base))
+        base.saturating_mul(1 << attempts.min(10)).min(MAX_WAIT.max(smoothed * 5 / 4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_outlier_does_not_hold_up_resends() {
+        let mut rtt = Rtt::default();
+        for _ in 0..50 {
+            rtt.sample(Duration::from_millis(50));
+        }
+        let usual = rtt.timeout(0, Duration::ZERO);
+        assert!(usual < Duration::from_millis(60), "{usual:?}");
+        // A peer that was frozen for a while.
+        rtt.sample(Duration::from_secs(20));
+        for attempts in 0..12 {
+            // And not the minute that four times its variation is.
+            assert!(rtt.timeout(attempts, Duration::ZERO) < Duration::from_secs(4));
+        }
+        // A round trip that is long is waited for.
+        for _ in 0..50 {
+            rtt.sample(Duration::from_secs(5));
+        }
+        assert!(rtt.timeout(0, Duration::ZERO) >= Duration::from_secs(5));
     }
 }
