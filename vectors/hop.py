@@ -60,6 +60,8 @@ def main():
         "route_error": frame(0x13, route + b"\x07"),
         "congested": frame(0x14, route + u(65536, 4)),
         "data": frame(0x20, route + u(0xFFFFFFFE, 4) + b"payload"),
+        "call": frame(0x30, route + bytes([4]) + b"request"),
+        "answer": frame(0x31, route + bytes([9]) + b"answer"),
     }
     assert frames.keys() == v["frames"].keys()
     for name, wire in frames.items():

@@ -203,7 +203,7 @@ impl Endpoint {
         }
     }
 
-    /// Finds out whose a frame is. Frames about the hop itself (PING, PONG, REKEY, CLOSE) are the caller's.
+    /// Finds out whose a frame is. Frames about the hop itself (PING, PONG, REKEY, CLOSE) and calls are the caller's.
     pub fn handle_frame<'a, H: Hops>(
         &mut self,
         now: Instant,
@@ -256,7 +256,12 @@ impl Endpoint {
                     None => refuse(hops, path, route, RouteError::UnknownConnection),
                 }
             }
-            Frame::Ping { .. } | Frame::Pong { .. } | Frame::Rekey | Frame::Close { .. } => Routed::Nothing,
+            Frame::Ping { .. }
+            | Frame::Pong { .. }
+            | Frame::Rekey
+            | Frame::Close { .. }
+            | Frame::Call { .. }
+            | Frame::Answer { .. } => Routed::Nothing,
         }
     }
 

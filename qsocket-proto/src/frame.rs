@@ -4,7 +4,7 @@
 //! the payload of a [`Frame::Data`] is a mutable slice, so that a connection opens its stripe where it lies.
 
 use crate::codec::{Malformed, Reader, Write};
-use crate::ids::RouteId;
+use crate::ids::{CallId, RouteId};
 use std::fmt;
 
 /// Bytes in front of every frame's body: type and length.
@@ -16,6 +16,10 @@ pub const DATA_OVERHEAD: usize = FRAME_OVERHEAD + 8;
 /// The longest connection header in OPEN and ATTACH. It holds two principals, a few hashes and the copied IP
 /// and TCP headers, which is below 400 bytes; the rest is room for later versions.
 pub const MAX_OPEN_HEADER: usize = 1024;
+
+/// The longest body of CALL and ANSWER: a signal of a key exchange with 25 receipts and its memo is below 2,100
+/// bytes, a DNS message in common use below 4,096.
+pub const MAX_CALL: usize = 4096;
 
 /// Hashes from a share's leaf to the root: 32 leaves.
 pub const PROOF_LEN: usize = 5;
@@ -35,6 +39,8 @@ mod kind {
     pub(super) const ROUTE_ERROR: u8 = 0x13;
     pub(super) const CONGESTED: u8 = 0x14;
     pub(super) const DATA: u8 = 0x20;
+    pub(super) const CALL: u8 = 0x30;
+    pub(super) const ANSWER: u8 = 0x31;
 }
 
 /// Why a hop is closed by the side that sends CLOSE.
@@ -189,6 +195,25 @@ pub enum Frame<'a> {
         /// Opaque to hop, relay and path layer.
         payload: &'a mut [u8],
     },
+    /// Asks the other end of the hop for something that is no stream; answered by [`Frame::Answer`]
+    /// (`docs/protocol.md`, section 17).
+    Call {
+        /// Chosen by the caller; not one that still waits for its answer.
+        call: CallId,
+        /// Which service. Opaque here, so that an unknown one is answered and does not close the hop.
+        service: u8,
+        /// The request, at most [`MAX_CALL`] bytes.
+        body: &'a [u8],
+    },
+    /// Answers a [`Frame::Call`], once.
+    Answer {
+        /// The number of the call.
+        call: CallId,
+        /// 0 if it was done, else why not; see [`Status`](crate::call::Status).
+        status: u8,
+        /// The result, at most [`MAX_CALL`] bytes.
+        body: &'a [u8],
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -201,7 +226,12 @@ impl<'a> Frame<'a> {
             | Self::RouteError { route, .. }
             | Self::Congested { route, .. }
             | Self::Data { route, .. } => Some(route),
-            Self::Ping { .. } | Self::Pong { .. } | Self::Rekey | Self::Close { .. } => None,
+            Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Rekey
+            | Self::Close { .. }
+            | Self::Call { .. }
+            | Self::Answer { .. } => None,
         }
     }
 
@@ -214,7 +244,12 @@ impl<'a> Frame<'a> {
             | Self::RouteError { route, .. }
             | Self::Congested { route, .. }
             | Self::Data { route, .. } => *route = to,
-            Self::Ping { .. } | Self::Pong { .. } | Self::Rekey | Self::Close { .. } => {}
+            Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::Rekey
+            | Self::Close { .. }
+            | Self::Call { .. }
+            | Self::Answer { .. } => {}
         }
     }
 
@@ -233,12 +268,14 @@ impl<'a> Frame<'a> {
             Self::Detach { .. } => 4,
             Self::RouteError { .. } => 5,
             Self::Data { payload, .. } => 8 + payload.len(),
+            Self::Call { body, .. } | Self::Answer { body, .. } => 5 + body.len(),
         }
     }
 
     /// Appends the wire form.
     ///
-    /// The caller keeps headers at [`MAX_OPEN_HEADER`] and the whole frame within one record; the outbox checks both.
+    /// The caller keeps headers at [`MAX_OPEN_HEADER`], bodies of calls at [`MAX_CALL`] and the whole frame within one
+    /// record; the outbox checks all three.
     pub fn encode(&self, out: &mut impl Write) {
         let kind = match self {
             Self::Ping { .. } => kind::PING,
@@ -251,6 +288,8 @@ impl<'a> Frame<'a> {
             Self::RouteError { .. } => kind::ROUTE_ERROR,
             Self::Congested { .. } => kind::CONGESTED,
             Self::Data { .. } => kind::DATA,
+            Self::Call { .. } => kind::CALL,
+            Self::Answer { .. } => kind::ANSWER,
         };
         out.put_u8(kind);
         out.put_u16(self.body_len() as u16);
@@ -283,6 +322,11 @@ impl<'a> Frame<'a> {
                 out.put_u32(route.0);
                 out.put_u32(*offset);
                 out.put(payload);
+            }
+            Self::Call { call, service: of, body } | Self::Answer { call, status: of, body } => {
+                out.put_u32(call.0);
+                out.put_u8(*of);
+                out.put(body);
             }
         }
     }
@@ -318,10 +362,24 @@ impl<'a> Frame<'a> {
                 Self::RouteError { route: RouteId(r.u32("route")?), reason: RouteError::decode(&mut r)? }
             }
             kind::CONGESTED => Self::Congested { route: RouteId(r.u32("route")?), bytes: r.u32("bytes")? },
+            kind::CALL => {
+                Self::Call { call: CallId(r.u32("call")?), service: r.u8("service")?, body: rest(&mut r)? }
+            }
+            kind::ANSWER => {
+                Self::Answer { call: CallId(r.u32("call")?), status: r.u8("status")?, body: rest(&mut r)? }
+            }
             _ => return Err(Malformed::Value("frame type")),
         };
         r.finish()?;
         Ok(frame)
+    }
+}
+
+/// The body of a call or an answer: what is left, within [`MAX_CALL`].
+fn rest<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    match r.remaining() {
+        len if len > MAX_CALL => Err(Malformed::TooLong { field: "call", len, max: MAX_CALL }),
+        _ => Ok(r.take_rest()),
     }
 }
 
@@ -341,6 +399,12 @@ impl fmt::Debug for Frame<'_> {
             Self::Congested { route, bytes } => write!(f, "Congested({}, {bytes} bytes)", route.0),
             Self::Data { route, offset, payload } => {
                 write!(f, "Data({}, at {offset}, {} bytes)", route.0, payload.len())
+            }
+            Self::Call { call, service, body } => {
+                write!(f, "Call({}, service {service}, {} bytes)", call.0, body.len())
+            }
+            Self::Answer { call, status, body } => {
+                write!(f, "Answer({}, status {status}, {} bytes)", call.0, body.len())
             }
         }
     }

@@ -245,6 +245,10 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// Names a call on one hop, in one direction, until its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u32);
+
 /// Names a route on one hop: which connection a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);

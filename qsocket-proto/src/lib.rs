@@ -7,12 +7,14 @@
 //!
 //! The section numbers in the documentation refer to `docs/protocol.md`.
 
+pub mod call;
 pub mod codec;
 pub mod connection;
 pub mod control;
 pub mod crypto;
 pub mod endpoint;
 pub mod enrol;
+pub mod exchange;
 #[cfg(feature = "fault-points")]
 pub mod fault_points;
 #[cfg(not(feature = "fault-points"))]

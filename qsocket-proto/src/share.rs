@@ -23,6 +23,12 @@ impl Shares {
     pub fn get(&self, path: PathId) -> &Secret<BYTES> {
         &self.0[path.index()]
     }
+
+    /// Shares that no polynomial made.
+    #[cfg(test)]
+    pub(crate) fn from_list(shares: Vec<Secret<BYTES>>) -> Self {
+        Self(shares.try_into().unwrap())
+    }
 }
 
 /// Where path `i` evaluates the polynomials: at `i + 1`, because 0 holds the secret.

@@ -1,19 +1,21 @@
 //! One hop after its handshake: its socket, what waits for it, and the task that serves it.
 
+use crate::calls::Reply;
 use crate::meter::Meter;
 use crate::state::{Batch, Core, lock};
 use qsocket_net::Socket;
 use qsocket_net::clock::now;
+use qsocket_proto::call::{Calls, MAX_CALLS};
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{Beat, Full, Inbox, Keepalive, Opener, RecordError, Sealer};
-use qsocket_proto::ids::{Role, RouteId};
+use qsocket_proto::ids::{Principal, Role, RouteId};
 use qsocket_proto::relay::{Congestion, Egress, HopId, Losses};
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::sleep_until;
 
 /// Why a hop ended.
@@ -44,6 +46,8 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Hop {
     pub(crate) id: HopId,
+    /// The peer.
+    pub(crate) principal: Principal,
     /// Of the peer.
     pub(crate) role: Role,
     stream: Socket,
@@ -59,6 +63,10 @@ pub(crate) struct Hop {
     /// The byte quota of the principal.
     meter: Arc<Meter>,
     losses: Mutex<Losses>,
+    /// Places for calls of the peer that are not answered.
+    pub(crate) calls: Arc<Semaphore>,
+    /// Calls to the peer that it has not answered.
+    pub(crate) asked: Mutex<Calls<oneshot::Sender<Reply>>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +109,7 @@ impl Out {
 impl Hop {
     pub(crate) fn new(
         id: HopId,
-        role: Role,
+        (principal, role): (Principal, Role),
         stream: Socket,
         egress: Egress,
         sealer: Sealer,
@@ -109,6 +117,7 @@ impl Hop {
     ) -> Self {
         Self {
             id,
+            principal,
             role,
             stream,
             out: Mutex::new(Out { egress, sealer, stalled: None, end: None }),
@@ -118,6 +127,8 @@ impl Hop {
             draining: AtomicBool::new(false),
             meter,
             losses: Mutex::default(),
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            asked: Mutex::default(),
         }
     }
 
@@ -230,8 +241,14 @@ impl Hop {
         }
     }
 
+    /// Gives up the calls that the peer has not answered: it will not.
+    pub(crate) fn forget_calls(&self) {
+        lock(&self.asked).clear();
+    }
+
     /// Ends the connection in both directions now, whoever still holds the hop.
     pub(crate) fn shut_down(&self) {
+        self.forget_calls();
         // An error says that it has ended already.
         let _ = self.stream.shut_down(Shutdown::Both);
     }

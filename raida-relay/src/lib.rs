@@ -15,10 +15,12 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod calls;
 mod handshake;
 mod hop;
 mod local;
 mod meter;
+pub mod posts;
 mod rate;
 mod relay;
 mod roster;

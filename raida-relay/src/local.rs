@@ -1,5 +1,6 @@
 //! All 25 relays of a RAIDA on loopback.
 
+use crate::posts::MemoryPosts;
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
@@ -114,7 +115,9 @@ impl LocalRaidaBuilder {
                 })?,
             };
             let transport = transport.clone();
-            let shape = Shape { path, network, dial_any_address: true, limits, transport };
+            // As long as the place: a relay that is started again has what it kept.
+            let posts = Arc::new(MemoryPosts::default());
+            let shape = Shape { path, network, dial_any_address: true, limits, transport, posts };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();

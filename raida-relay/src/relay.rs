@@ -1,5 +1,6 @@
 //! One relay: its configuration, its handle, its numbers.
 
+use crate::posts::{PostQuota, Posts};
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
 use crate::stats::Stats;
@@ -51,6 +52,8 @@ pub struct Limits {
     pub egress: EgressLimits,
     /// How long record keys are used.
     pub records: HopLimits,
+    /// Posts of keys that are kept.
+    pub posts: PostQuota,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             stalled: STALLED_AFTER,
             egress: EgressLimits { outbox: OUTBOX, ..EgressLimits::default() },
             records: HopLimits::default(),
+            posts: PostQuota::default(),
         }
     }
 }
@@ -119,6 +123,8 @@ pub struct RelayConfig {
     pub dial_any_address: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Where it keeps the shares of keys that principals leave for each other.
+    pub posts: Arc<dyn Posts>,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -150,9 +156,9 @@ impl Relay {
     /// # Errors
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
-        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits } = config;
+        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts } = config;
         let table = Arc::new(RwLock::new(table));
-        let shape = Shape { path, network, dial_any_address, limits, transport: Transport::Tcp };
+        let shape = Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts };
         Self::spawn_shared(shape, table, &servers, listen, handle)
     }
 
@@ -164,7 +170,7 @@ impl Relay {
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -173,7 +179,7 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router);
+        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, posts);
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
@@ -271,4 +277,5 @@ pub(crate) struct Shape {
     pub(crate) dial_any_address: bool,
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
+    pub(crate) posts: Arc<dyn Posts>,
 }

@@ -3,6 +3,7 @@
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
+use crate::posts::{PostQuota, Posts};
 use crate::rate::Rate;
 use crate::relay::Limits;
 use crate::roster::Roster;
@@ -87,6 +88,8 @@ pub(crate) struct Core {
     tasks: Mutex<Option<JoinSet<()>>>,
     frozen: watch::Sender<bool>,
     counters: Counters,
+    pub(crate) posts: Arc<dyn Posts>,
+    pub(crate) post_quota: PostQuota,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
     generation: AtomicU64,
@@ -136,6 +139,7 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
+        posts: Arc<dyn Posts>,
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -155,6 +159,8 @@ impl Core {
             tasks: Mutex::new(Some(JoinSet::new())),
             frozen: watch::Sender::new(false),
             counters: Counters::default(),
+            posts,
+            post_quota: limits.posts,
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -167,6 +173,7 @@ impl Core {
     pub(crate) fn start(self: &Arc<Self>) {
         *lock(&self.accepting) = self.spawn(Arc::clone(self).accept());
         self.spawn(Arc::clone(self).keep_time());
+        self.spawn(Arc::clone(self).sweep_posts());
     }
 
     pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -174,7 +181,7 @@ impl Core {
     }
 
     /// Runs a task until the relay stops; drops it if that has happened.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
         let mut tasks = lock(&self.tasks);
         let tasks = tasks.as_mut()?;
         while tasks.try_join_next().is_some() {}
@@ -263,7 +270,13 @@ impl Core {
         }
     }
 
-    fn hop(&self, id: HopId) -> Option<Arc<Hop>> {
+    /// The hop to a server, if one stands.
+    pub(crate) fn server_hop(&self, server: Principal) -> Option<Arc<Hop>> {
+        let id = lock(&self.routing).router.server_hop(server)?;
+        self.hop(id)
+    }
+
+    pub(crate) fn hop(&self, id: HopId) -> Option<Arc<Hop>> {
         self.hops.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
@@ -363,7 +376,7 @@ impl Core {
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
         let meter = lock(&self.meters).of(now(), (principal, role));
         let egress = Egress::new(outbox, self.limits.egress);
-        let hop = Arc::new(Hop::new(id, role, stream, egress, sealer, meter));
+        let hop = Arc::new(Hop::new(id, (principal, role), stream, egress, sealer, meter));
         self.hops.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&hop));
         debug!(relay = %self.path, hop = id.0, %principal, ?role, "hop up");
         let mut batch = Batch::default();
@@ -383,6 +396,7 @@ impl Core {
             return;
         }
         let end = hop::run(self, &hop, opener, inbox).await;
+        hop.forget_calls();
         debug!(relay = %self.path, hop = id.0, %principal, ?role, %end, "hop down");
         self.hops.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let now = now();
@@ -519,6 +533,8 @@ impl Core {
                         keepalive.on_pong(now, token);
                     }
                     Frame::Close { .. } => return Err(End::Closed),
+                    Frame::Call { call, service, body } => self.on_call(hop, call, service, body, batch)?,
+                    Frame::Answer { call, status, body } => Self::on_answer(hop, call, status, body),
                     Frame::Data { route, offset, payload } => {
                         self.on_data(now, hop, route, offset, payload, batch)?;
                     }
@@ -609,7 +625,7 @@ impl Core {
     }
 
     /// Answers on the hop that asked. A peer that asks and does not read its answers loses its own hop.
-    fn reply(&self, hop: &Hop, frame: &Frame<'_>, batch: &mut Batch) -> Result<(), End> {
+    pub(crate) fn reply(&self, hop: &Hop, frame: &Frame<'_>, batch: &mut Batch) -> Result<(), End> {
         hop.control(frame).map_err(|_| End::Reason(CloseReason::Unresponsive))?;
         if let Some(hop) = self.hop(hop.id) {
             batch.touch(&hop);

@@ -3,6 +3,7 @@
 mod change;
 mod peer;
 
+use crate::posts::MemoryPosts;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
@@ -12,6 +13,7 @@ use qsocket_proto::raida_key::{RaidaKey, relay_table};
 use qsocket_proto::relay::EgressLimits;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,8 +34,17 @@ fn service() -> SocketAddr {
 fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
     let table = relay_table(keys.iter().copied(), path());
     let listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
-    let config =
-        RelayConfig { path: path(), network: 1, table, servers, listen, dial_any_address: true, limits };
+    let posts = Arc::new(MemoryPosts::default());
+    let config = RelayConfig {
+        path: path(),
+        network: 1,
+        table,
+        servers,
+        listen,
+        dial_any_address: true,
+        limits,
+        posts,
+    };
     Relay::spawn(config).unwrap()
 }
 

@@ -81,6 +81,12 @@ labels! {
     ControlIv = "ctl iv",
     /// An Encryption key from a key exchange that the relays store.
     Stored = "stored",
+    /// The key of a memo that goes with a stored exchange.
+    StoredMemo = "stored memo",
+    /// The key of the receiver's confirmation of a stored exchange.
+    StoredDone = "stored done",
+    /// The key of a relay's receipt for a post, to the receiver.
+    PostReceipt = "post receipt",
     /// An authenticity number from the halves of a principal and a relay.
     EnrolNumber = "enrol number",
     /// The key of an enrolment's confirmation.

@@ -30,6 +30,11 @@ impl HeaderHash {
     pub fn of(before: &[u8], after: &[u8]) -> Self {
         Self(sha256(&[before, &[0; 32], after]))
     }
+
+    /// The hash itself.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// TH: the hash of all that client and server said before phase 1.
@@ -84,6 +89,16 @@ impl EncryptionKey {
     /// The bytes, for a key store.
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
+    }
+
+    /// The key of the memo of the exchange that this key comes from: it seals message number 0, once.
+    pub(crate) fn memo_key(&self, hh: HeaderHash) -> KeyAndIv {
+        KeyAndIv::derive(&expand_label(&self.0, Label::StoredMemo, &hh.0), Label::Key, Label::Iv)
+    }
+
+    /// What the receiver of that exchange says when it keeps the key, and nobody else can.
+    pub(crate) fn confirmation_key(&self, hh: HeaderHash) -> MacKey {
+        MacKey::new(expand_label(&self.0, Label::StoredDone, &hh.0))
     }
 }
 

@@ -18,6 +18,9 @@ fn samples<'a>(
         Frame::Detach { route },
         Frame::RouteError { route, reason: RouteError::UnknownConnection },
         Frame::Congested { route, bytes: 99 },
+        Frame::Call { call: CallId(5), service: 0xff, body: header },
+        Frame::Call { call: CallId(u32::MAX), service: 1, body: &[] },
+        Frame::Answer { call: CallId(6), status: 3, body: share },
         Frame::Data { route, offset: u32::MAX, payload },
     ]
 }
@@ -37,6 +40,23 @@ fn every_frame_round_trips_in_one_record() {
     }
     let back: Vec<_> = Frames::new(&mut wire).map(|f| f.expect("own encoding")).collect();
     assert_eq!(back, frames);
+}
+
+#[test]
+fn a_call_is_at_most_so_long() {
+    let body = vec![0; MAX_CALL + 1];
+    for len in [MAX_CALL, MAX_CALL + 1] {
+        for frame in [
+            Frame::Call { call: CallId(1), service: 1, body: &body[..len] },
+            Frame::Answer { call: CallId(1), status: 1, body: &body[..len] },
+        ] {
+            let mut wire = Vec::new();
+            frame.encode(&mut wire);
+            let too_long = Malformed::TooLong { field: "call", len, max: MAX_CALL };
+            let expected = if len > MAX_CALL { Err(too_long) } else { Ok(frame) };
+            assert_eq!(Frames::new(&mut wire).next(), Some(expected));
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{MAX_PAYLOAD, MAX_PLAINTEXT, RECORD_HEADER, RECORD_TAG};
 use crate::codec::Write;
 use crate::fault_points::{Point, hit};
-use crate::frame::{DATA_OVERHEAD, Frame, MAX_OPEN_HEADER, data_header};
+use crate::frame::{DATA_OVERHEAD, Frame, MAX_CALL, MAX_OPEN_HEADER, data_header};
 use crate::ids::RouteId;
 use std::fmt;
 use thiserror::Error;
@@ -74,7 +74,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Full`] when a DATA frame would pass the limit, or a control frame the limit and [`CONTROL_RESERVE`], or
-    /// a connection header is above [`MAX_OPEN_HEADER`].
+    /// a connection header is above [`MAX_OPEN_HEADER`] or the body of a call above [`MAX_CALL`].
     pub fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Full> {
         match frame {
             Frame::Data { route, offset, payload } => {
@@ -83,6 +83,7 @@ impl Outbox {
             Frame::Open { header, .. } | Frame::Attach { header, .. } if header.len() > MAX_OPEN_HEADER => {
                 Err(Full)
             }
+            Frame::Call { body, .. } | Frame::Answer { body, .. } if body.len() > MAX_CALL => Err(Full),
             _ if self.queued_bytes() + frame.encoded_len() > self.limit.saturating_add(CONTROL_RESERVE) => {
                 Err(Full)
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::crypto::schedule::hop::{AuthenticityNumber, HopTranscript, ImportedKey};
 use crate::frame::{CloseReason, Frame, Frames, RouteError};
-use crate::ids::{PathId, Principal, Role, RouteId};
+use crate::ids::{CallId, PathId, Principal, Role, RouteId};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::time::Instant;
@@ -122,6 +122,8 @@ fn frames() -> Value {
         ("route_error", Frame::RouteError { route, reason: RouteError::UnknownConnection }),
         ("congested", Frame::Congested { route, bytes: 65_536 }),
         ("data", Frame::Data { route, offset: 0xffff_fffe, payload: &mut payload }),
+        ("call", Frame::Call { call: CallId(route.0), service: 4, body: b"request" }),
+        ("answer", Frame::Answer { call: CallId(route.0), status: 9, body: b"answer" }),
     ];
     let mut out = serde_json::Map::new();
     for (name, frame) in all {

@@ -242,12 +242,19 @@ impl Router {
         }
     }
 
+    /// The hop to a server, if one stands.
+    pub fn server_hop(&self, server: Principal) -> Option<HopId> {
+        self.servers.hop(server)
+    }
+
     /// Decides about one frame of a hop.
     pub fn handle_frame(&mut self, now: Instant, id: HopId, frame: &Frame<'_>) -> Verdict {
         let Some(hop) = self.hops.get(&id) else { return Verdict::Done };
         match *frame {
             Frame::Ping { token } => Verdict::Reply(Frame::Pong { token }),
             Frame::Pong { .. } | Frame::Rekey => Verdict::Done,
+            // Calls are the shell's: they are not about routes.
+            Frame::Call { .. } | Frame::Answer { .. } => Verdict::Done,
             Frame::Close { .. } => Verdict::Close(CloseReason::Done),
             Frame::Open { route, header, share, proof } => {
                 self.open(now, id, hop.info, route, header, Some((share, proof)), frame)

@@ -10,6 +10,7 @@ use super::{admin, harden, log, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
+use raida_relay::posts::MemoryPosts;
 use raida_relay::{Relay, RelayConfig};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -188,6 +189,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
         listen: config.listen.into(),
         dial_any_address: config.dial_any_address,
         limits: config.limits.limits(),
+        posts: Arc::new(MemoryPosts::default()),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
     relay.replace(roster).with_context(|| file.to_string())?;

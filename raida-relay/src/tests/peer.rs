@@ -8,7 +8,7 @@ use qsocket_proto::hop::{
     Dial, Dialer, DialledBy, Established, HandshakeError, HopLimits, Inbox, Opener, Outbox, Principals,
     Responder, Sealer,
 };
-use qsocket_proto::ids::{ConnectionId, PathId, Principal, Role, RouteId};
+use qsocket_proto::ids::{CallId, ConnectionId, PathId, Principal, Role, RouteId};
 use qsocket_proto::open::{MlKem, OpenHeader};
 use qsocket_proto::raida_key::{RaidaKey, Strength};
 use qsocket_proto::share::{self, Tree};
@@ -40,6 +40,8 @@ pub(super) enum Got {
     Ping(u64),
     Pong(u64),
     Close(CloseReason),
+    Call(CallId, u8, Vec<u8>),
+    Answer(CallId, u8, Vec<u8>),
     Eof,
 }
 
@@ -208,6 +210,8 @@ impl Peer {
                     Frame::Ping { token } => Got::Ping(token),
                     Frame::Pong { token } => Got::Pong(token),
                     Frame::Close { reason } => Got::Close(reason),
+                    Frame::Call { call, service, body } => Got::Call(call, service, body.to_vec()),
+                    Frame::Answer { call, status, body } => Got::Answer(call, status, body.to_vec()),
                     Frame::Rekey => panic!("the opener takes REKEY out"),
                 });
             }

@@ -96,6 +96,11 @@ impl ImportedKey {
         MacKey::new(expand_label(&self.0, Label::EnrolConfirm, b""))
     }
 
+    /// The key of the receipts that the relay gives for posts to this principal (`docs/protocol.md` 18.4).
+    pub fn receipt_key(&self) -> MacKey {
+        MacKey::new(expand_label(&self.0, Label::PostReceipt, b""))
+    }
+
     fn binder_key(&self) -> MacKey {
         MacKey::new(expand_label(&self.0, Label::HopBinder, b""))
     }

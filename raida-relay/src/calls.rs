@@ -1,0 +1,174 @@
+//! What hops ask of the relay beside streams: keys that are left, fetched and released, and signals that are passed
+//! on (`docs/protocol.md`, sections 17 and 18).
+
+use crate::hop::{End, Hop};
+use crate::posts::{Got, NewPost, Posted, PostsFailed, Released};
+use crate::state::{Batch, Core, lock};
+use qsocket_net::clock::now;
+use qsocket_proto::call::{CALL_DEADLINE, Service, Status};
+use qsocket_proto::codec::Reader;
+use qsocket_proto::exchange::{Get, admit, receipt};
+use qsocket_proto::frame::Frame;
+use qsocket_proto::ids::{CallId, Principal, Role};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+/// How often lapsed posts are removed. They are not given out meanwhile; this is about their room.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// An answer as it comes from the other end of a hop.
+pub(crate) type Reply = (u8, Vec<u8>);
+
+/// Seconds since 1970: the time that stores keep.
+fn wall_clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs())
+}
+
+impl Core {
+    /// Takes a call of a hop; a task of its own answers it, so that a slow store holds up no stripe.
+    pub(crate) fn on_call(
+        self: &Arc<Self>,
+        hop: &Hop,
+        call: CallId,
+        service: u8,
+        body: &[u8],
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let Some(hop) = self.hop(hop.id) else { return Ok(()) };
+        let place =
+            hop.within_quota(now(), body.len()).then(|| Arc::clone(&hop.calls).try_acquire_owned().ok());
+        let Some(place) = place.flatten() else {
+            let busy = Frame::Answer { call, status: Status::Busy as u8, body: &[] };
+            return self.reply(&hop, &busy, batch);
+        };
+        // It may hold a share.
+        let body = Zeroizing::new(body.to_vec());
+        let core = Arc::clone(self);
+        self.spawn(async move {
+            let (status, answer) = core.serve_call(&hop, service, &body).await;
+            drop(place);
+            core.thawed().await;
+            // A peer that takes no answers is closed by the stall limit.
+            let _ = hop.control(&Frame::Answer { call, status: status as u8, body: &answer });
+            hop.flush(now());
+        });
+        Ok(())
+    }
+
+    async fn serve_call(
+        self: &Arc<Self>,
+        hop: &Hop,
+        service: u8,
+        body: &[u8],
+    ) -> (Status, Zeroizing<Vec<u8>>) {
+        let done = match (Service::from_u8(service), hop.role) {
+            (Some(Service::PostKey), Role::Client) => self.post_key(hop.principal, body).await,
+            (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
+            (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
+            (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
+            (Some(_), _) => Err(Refused(Status::NotPermitted)),
+            (None, _) => Err(Refused(Status::NoSuchService)),
+        };
+        match done {
+            Ok(answer) => (Status::Ok, answer),
+            Err(Refused(status)) => (status, Zeroizing::default()),
+        }
+    }
+
+    async fn post_key(&self, poster: Principal, body: &[u8]) -> Done {
+        let admitted = admit(body, poster, self.path).map_err(Refused)?;
+        let header = &admitted.header;
+        let Some(key) = self.keys.import(header.receiver, Role::Server) else {
+            return Err(Refused(Status::NotFound));
+        };
+        let now = wall_clock();
+        let post = NewPost {
+            poster,
+            receiver: header.receiver,
+            key: header.key,
+            entry: admitted.entry,
+            until: now.saturating_add(header.ttl.into()),
+        };
+        match self.posts.post(now, self.post_quota, post).await.map_err(|e| self.failed(&e))? {
+            // Given only now that it is kept for good.
+            Posted::Kept => Ok(Zeroizing::new(receipt(&key.receipt_key(), admitted.encoded).to_vec())),
+            Posted::Exists => Err(Refused(Status::Exists)),
+            Posted::Quota => Err(Refused(Status::Quota)),
+        }
+    }
+
+    async fn get_key(&self, receiver: Principal, body: &[u8]) -> Done {
+        let get = Get::decode(body).map_err(|_| Refused(Status::Malformed))?;
+        match self.posts.get(wall_clock(), receiver, get).await.map_err(|e| self.failed(&e))? {
+            Got::Entry(entry) => Ok(entry),
+            Got::NotFound => Err(Refused(Status::NotFound)),
+            Got::Taken => Err(Refused(Status::Taken)),
+        }
+    }
+
+    async fn release_key(&self, receiver: Principal, body: &[u8]) -> Done {
+        let get = Get::decode(body).map_err(|_| Refused(Status::Malformed))?;
+        match self.posts.release(wall_clock(), receiver, get).await.map_err(|e| self.failed(&e))? {
+            Released::Done => Ok(Zeroizing::default()),
+            Released::NotFound => Err(Refused(Status::NotFound)),
+            Released::Taken => Err(Refused(Status::Taken)),
+        }
+    }
+
+    fn failed(&self, error: &PostsFailed) -> Refused {
+        warn!(relay = %self.path, %error, "a call failed");
+        Refused(Status::Failed)
+    }
+
+    /// Asks the server what a client wants it to know, and answers what it says.
+    async fn pass_on(self: &Arc<Self>, from: Principal, body: &[u8]) -> (Status, Zeroizing<Vec<u8>>) {
+        let refuse = |status| (status, Zeroizing::default());
+        let mut r = Reader::new(body);
+        let Ok(server) = Principal::decode(&mut r) else { return refuse(Status::Malformed) };
+        let Some(hop) = self.server_hop(server) else { return refuse(Status::Unreachable) };
+        let (sender, reply) = oneshot::channel();
+        let Ok(call) = lock(&hop.asked).begin(sender) else { return refuse(Status::Busy) };
+        let mut question = Vec::with_capacity(body.len());
+        qsocket_proto::codec::Write::put(&mut question, &from.to_bytes());
+        question.extend_from_slice(r.take_rest());
+        let frame = Frame::Call { call, service: Service::Signal as u8, body: &question };
+        let sent = hop.control(&frame);
+        hop.flush(now());
+        let reply = match sent {
+            Ok(()) => tokio::time::timeout(CALL_DEADLINE, reply).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        lock(&hop.asked).end(call);
+        match reply {
+            Some((status, answer)) => (Status::from_u8(status), Zeroizing::new(answer)),
+            None => refuse(Status::Unreachable),
+        }
+    }
+
+    /// Takes an answer of a server. One that nobody waits for came too late.
+    pub(crate) fn on_answer(hop: &Hop, call: CallId, status: u8, body: &[u8]) {
+        if let Some(waiter) = lock(&hop.asked).end(call) {
+            // Whoever waited may have gone.
+            let _: Result<(), Reply> = waiter.send((status, body.to_vec()));
+        }
+    }
+
+    /// Removes lapsed posts, for as long as the relay runs.
+    pub(crate) async fn sweep_posts(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            self.thawed().await;
+            if let Err(error) = self.posts.sweep(wall_clock()).await {
+                warn!(relay = %self.path, %error, "lapsed posts stay");
+            }
+        }
+    }
+}
+
+/// A call that is not done, and what to answer.
+struct Refused(Status);
+
+type Done = Result<Zeroizing<Vec<u8>>, Refused>;
