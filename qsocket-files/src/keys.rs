@@ -1,25 +1,35 @@
-//! Key files: reading, checking and writing RAIDA keys and Encryption keys, and the files of an enrolment.
+//! Key files: reading, checking and writing RAIDA keys and Encryption keys, the folder that holds them, and the files of
+//! an enrolment.
 //!
-//! All are TOML, described in `docs/configuration.md`. A file is refused when others could have read or replaced
-//! it; the error names the command that mends it. No error repeats what stands in the file.
+//! All are TOML, described in `docs/configuration.md`; a folder of them, [`KeyStore`], in `docs/keys.md`. A file is
+//! refused when others could have read or replaced it; the error names the command that mends it. No error repeats what
+//! stands in the file.
 //!
 //! The functions block on the file system; call them before the runtime is busy or from a blocking task.
 
 pub mod enrolment;
 mod file;
 mod format;
+mod info;
+mod ring;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use crate::text::quoted;
+pub use info::{KeyInfo, KeyName, KeyState, MAX_NAME, MAX_REPLACED, NameError, Origin, StoredKey, parse_id};
 pub use qsocket_proto::crypto::schedule::EncryptionKey;
 pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::ids::KeyId;
 use qsocket_proto::ids::Principal;
 use qsocket_proto::raida_key::RaidaKey;
+pub use ring::{Keyring, NoUsableKey};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+pub use store::{Contents, Installed, KeyStore, LOCK_WAIT, MAX_KEYS, RaidaKeyInfo, StoreError};
 
 /// Largest key file that is read. A RAIDA key of 256-bit numbers takes under 2 KiB; the rest is for comments.
 pub const MAX_FILE_BYTES: usize = 16 * 1024;
@@ -28,13 +38,13 @@ pub const MAX_FILE_BYTES: usize = 16 * 1024;
 pub struct SharedKey {
     id: KeyId,
     with: Principal,
-    key: EncryptionKey,
+    key: Arc<EncryptionKey>,
 }
 
 impl SharedKey {
     /// Puts the parts together; `None` when the id is all zero, which stands for no key.
-    pub fn new(id: KeyId, with: Principal, key: EncryptionKey) -> Option<Self> {
-        (id.0 != [0; 16]).then_some(Self { id, with, key })
+    pub fn new(id: KeyId, with: Principal, key: impl Into<Arc<EncryptionKey>>) -> Option<Self> {
+        (id.0 != [0; 16]).then(|| Self { id, with, key: key.into() })
     }
 
     /// The key's public name, the same at both principals.
@@ -49,6 +59,11 @@ impl SharedKey {
 
     /// The key itself.
     pub fn key(&self) -> &EncryptionKey {
+        &self.key
+    }
+
+    /// The key itself, to be shared.
+    pub fn secret(&self) -> &Arc<EncryptionKey> {
         &self.key
     }
 }
@@ -69,14 +84,24 @@ pub fn load_raida_key(path: impl AsRef<Path>) -> Result<RaidaKey, KeyFileError> 
     format::parse_raida_key(&bytes).map_err(|e| e.at(path))
 }
 
-/// Reads an Encryption key file.
+/// Reads the file of an Encryption key that may be used now.
 ///
 /// # Errors
-/// As [`load_raida_key`].
+/// As [`load_raida_key`], and when the key is revoked, retired or has expired.
 pub fn load_encryption_key(path: impl AsRef<Path>) -> Result<SharedKey, KeyFileError> {
     let path = path.as_ref();
     let bytes = file::read(path)?;
-    format::parse_encryption_key(&bytes).map_err(|e| e.at(path))
+    format::encryption::parse_usable(&bytes, SystemTime::now()).map_err(|e| e.at(path))
+}
+
+/// Reads an Encryption key file with all that it says of the key, whatever its state.
+///
+/// # Errors
+/// As [`load_raida_key`].
+pub fn load_stored_key(path: impl AsRef<Path>) -> Result<StoredKey, KeyFileError> {
+    let path = path.as_ref();
+    let bytes = file::read(path)?;
+    format::encryption::parse(&bytes).map_err(|e| e.at(path))
 }
 
 /// Reads a file that holds one authenticity number: 32 or 64 hex digits and nothing else but white space around them.
@@ -103,7 +128,15 @@ pub fn save_raida_key(path: impl AsRef<Path>, key: &RaidaKey) -> Result<(), KeyF
 /// # Errors
 /// As [`save_raida_key`].
 pub fn save_encryption_key(path: impl AsRef<Path>, key: &SharedKey) -> Result<(), KeyFileError> {
-    file::write(path.as_ref(), format::write_encryption_key(key).as_bytes())
+    save_stored_key(path, &StoredKey::from(key))
+}
+
+/// Writes an Encryption key file with all that is known of the key. As [`save_raida_key`].
+///
+/// # Errors
+/// As [`save_raida_key`].
+pub fn save_stored_key(path: impl AsRef<Path>, key: &StoredKey) -> Result<(), KeyFileError> {
+    file::write(path.as_ref(), format::encryption::write(key).as_bytes())
 }
 
 /// Why a key file is not used, and what to do.

@@ -5,6 +5,7 @@
 //! Programs use it through `qsocket` and `raida-relay`.
 
 pub mod keys;
+pub mod moment;
 pub mod provision;
 pub mod rng;
 pub mod settings;

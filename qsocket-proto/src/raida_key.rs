@@ -127,6 +127,11 @@ impl RaidaKey {
         duplicate(self.number(path))
     }
 
+    /// Whether both hold the same numbers; takes the same time for all numbers of one length.
+    pub fn same_numbers(&self, other: &Self) -> bool {
+        self.numbers.iter().zip(&other.numbers).fold(true, |same, (a, b)| same & equal(a, b))
+    }
+
     /// The length of the shortest number.
     pub fn strength(&self) -> Strength {
         let short = self.numbers.iter().any(|n| matches!(n, AuthenticityNumber::Bits128(_)));
@@ -238,6 +243,17 @@ mod tests {
         let newer = relay_table([&stays, &new, &key(4)], path);
         let gone = outdated(&older, &newer).into_iter().map(|(p, _)| p.serial).collect::<Vec<_>>();
         assert_eq!(gone, [2, 3]);
+    }
+
+    #[test]
+    fn one_other_number_makes_another_key() {
+        let key = |numbers| RaidaKey::new(P, Role::Client, numbers).unwrap();
+        assert!(key(numbers()).same_numbers(&key(numbers())));
+        for at in 0..25 {
+            let mut other = numbers();
+            other[at] = AuthenticityNumber::new(&[99; 16]).unwrap();
+            assert!(!key(numbers()).same_numbers(&key(other)), "number {at}");
+        }
     }
 
     #[test]

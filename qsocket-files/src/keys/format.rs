@@ -2,17 +2,18 @@
 //!
 //! Read by hand from the parsed document and not through serde, whose errors repeat the values they complain about.
 
+pub(super) mod encryption;
 pub(super) mod enrolment;
 
-use super::{KeyFileError, SharedKey};
-use crate::text;
-use qsocket_proto::crypto::schedule::EncryptionKey;
+use super::KeyFileError;
+use crate::{moment, text};
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
-use qsocket_proto::ids::{KeyId, PathId, RELAYS, Role};
+use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::{RaidaKey, RaidaKeyError};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
@@ -25,7 +26,6 @@ const REQUEST: &str = "enrolment-request";
 const ANSWER: &str = "enrolment-answer";
 const RAIDA_FIELDS: &[&str] =
     &["kind", "version", "network", "denomination", "serial", "role", "authenticity_numbers"];
-const ENCRYPTION_FIELDS: &[&str] = &["kind", "version", "id", "with", "key"];
 
 /// What is wrong with a text, before the file's name is known.
 #[derive(Debug)]
@@ -132,6 +132,30 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// A field that may be absent, read by `read`.
+    fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Self, Value<'_, 'a>, &str) -> Result<T, Problem>,
+    ) -> Result<Option<T>, Problem> {
+        self.table.get_ref().get(name).map(|value| read(self, value, name)).transpose()
+    }
+
+    fn principal(&self, value: Value<'_, 'a>, name: &str) -> Result<Principal, Problem> {
+        self.str(value, name)?.parse().map_err(|_| {
+            self.problem(value, format!("{name}: write a principal as \"network.denomination.serial\""))
+        })
+    }
+
+    fn moment(&self, value: Value<'_, 'a>, name: &str) -> Result<SystemTime, Problem> {
+        let parsed = value.get_ref().as_datetime().and_then(|at| moment::parse(&at.to_string()));
+        parsed.ok_or_else(|| {
+            let what =
+                "write date, time and offset from UTC without quotes, for example 2027-01-31T00:00:00Z";
+            self.problem(value, format!("{name}: {what}"))
+        })
+    }
+
     /// Hex digits of one length.
     fn array<const N: usize>(&self, name: &str) -> Result<[u8; N], Problem> {
         let mut out = [0; N];
@@ -168,7 +192,7 @@ impl<'a> Document<'a> {
 
 pub(super) fn parse_raida_key(bytes: &[u8]) -> Result<RaidaKey, Problem> {
     let doc = Document::parse(bytes, RAIDA_KEY, RAIDA_FIELDS)?;
-    let principal = qsocket_proto::ids::Principal {
+    let principal = Principal {
         network: doc.integer(doc.field("network")?, "network", "0 to 65535")?,
         denomination: doc.integer(doc.field("denomination")?, "denomination", "-128 to 127")?,
         serial: doc.integer(doc.field("serial")?, "serial", "0 to 4294967295")?,
@@ -194,22 +218,6 @@ pub(super) fn parse_raida_key(bytes: &[u8]) -> Result<RaidaKey, Problem> {
         RaidaKeyError::Equal(_, path) => new_key(list.get(path.index()).unwrap_or(field), e),
         e => new_key(field, e),
     })
-}
-
-pub(super) fn parse_encryption_key(bytes: &[u8]) -> Result<SharedKey, Problem> {
-    let doc = Document::parse(bytes, ENCRYPTION_KEY, ENCRYPTION_FIELDS)?;
-    let field = doc.field("id")?;
-    let mut id = [0; 16];
-    id.copy_from_slice(&doc.hex(field, "id", &[32])?);
-    let with = doc.field("with")?;
-    let with = doc.str(with, "with")?.parse().map_err(|_| {
-        doc.problem(with, "with: write the other principal as \"network.denomination.serial\"")
-    })?;
-    let secret = doc.field("key")?;
-    let key = EncryptionKey::import(&doc.hex(secret, "key", &[64])?)
-        .map_err(|_| doc.problem(secret, "key: it is all zero; draw 32 random bytes for both files"))?;
-    SharedKey::new(KeyId(id), with, key)
-        .ok_or_else(|| doc.problem(field, "id: it is all zero; draw 16 random bytes for both files"))
 }
 
 /// One number in hex digits, with white space around it at most.
@@ -269,20 +277,5 @@ pub(super) fn write_raida_key(key: &RaidaKey) -> Zeroizing<String> {
         out.push_str("\",\n");
     }
     out.push_str("]\n");
-    out
-}
-
-pub(super) fn write_encryption_key(key: &SharedKey) -> Zeroizing<String> {
-    let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
-    let _ = write!(
-        out,
-        "# Encryption key shared with {}. Secret: whoever reads this file holds the key.\n\
-         kind = \"{ENCRYPTION_KEY}\"\nversion = {VERSION}\nid = \"{:?}\"\nwith = \"{}\"\nkey = \"",
-        key.with(),
-        key.id(),
-        key.with()
-    );
-    push_hex(&mut out, key.key().expose());
-    out.push_str("\"\n");
     out
 }
