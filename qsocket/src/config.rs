@@ -10,6 +10,7 @@ mod tests;
 mod tuning;
 
 use crate::access::{AccessList, Directory, LiveDirectory};
+use crate::exchange::KeyReceiver;
 use crate::keys::{KeyFileError, SharedKey};
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
@@ -137,6 +138,7 @@ pub struct Config {
     directory: Option<Arc<dyn Directory>>,
     /// The directory again, if it has a file that an endpoint looks after.
     watched: Option<Arc<LiveDirectory>>,
+    key_receiver: Option<KeyReceiver>,
     warnings: Vec<String>,
     /// What hops connect and listen with.
     pub(crate) transport: Transport,
@@ -235,6 +237,18 @@ impl Config {
     pub fn with_tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
         self
+    }
+
+    /// Has a server take the keys that clients exchange with it, and keep them in this receiver's store.
+    #[must_use]
+    pub fn with_key_receiver(mut self, receiver: KeyReceiver) -> Self {
+        self.key_receiver = Some(receiver);
+        self
+    }
+
+    /// What takes the keys that clients exchange with this server.
+    pub fn key_receiver(&self) -> Option<&KeyReceiver> {
+        self.key_receiver.as_ref()
     }
 
     /// Has a directory decide who may open which stream, besides the lists of [`Listen::access`], which are asked first.
@@ -349,6 +363,7 @@ impl From<Membership> for Config {
             tuning: Tuning::default(),
             directory: None,
             watched: None,
+            key_receiver: None,
             warnings: Vec::new(),
             transport: Transport::default(),
             #[cfg(feature = "testing")]

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use default::default_client;
-pub(crate) use network::Network;
+pub(crate) use network::{Network, Reply};
 
 /// Accepted streams that wait for [`QSocketListener::accept`](crate::QSocketListener::accept); as many as a TCP
 /// listener's usual backlog. Further ones are refused with [`Refusal::Busy`](crate::Refusal::Busy).
@@ -252,6 +252,27 @@ impl Endpoint {
                 Err(ConnectError::Failed { cause, network, hops }.into())
             }
         }
+    }
+
+    /// Exchanges an Encryption key with a server in the first network, by way of the relays: both sides hold it then, and
+    /// no relay knows it. Keep it, in a [`KeyStore`](crate::keys::KeyStore) or the configuration, and the next connection
+    /// mixes it in.
+    ///
+    /// # Errors
+    /// [`ExchangeError`](crate::exchange::ExchangeError). This side holds no key then; the server may hold one that nobody
+    /// uses. Begin another exchange: it draws another key.
+    ///
+    /// # Cancel safety
+    /// Safe, in that a cancelled exchange leaves no key on this side. The server may have kept it.
+    ///
+    /// # Security
+    /// Secret while fewer than 16 of the 25 relays collude at the time of the exchange (`docs/protocol.md`, section 18).
+    pub async fn exchange(
+        &self,
+        server: Principal,
+        terms: crate::exchange::Terms,
+    ) -> Result<crate::exchange::Exchanged, crate::exchange::ExchangeError> {
+        crate::exchange::exchange(&self.first, server, terms).await
     }
 
     /// Who this is in the first network; [`in_network`](Self::in_network) tells of the others.

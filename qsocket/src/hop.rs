@@ -4,10 +4,11 @@
 //! into its outbox, seals them and tries the socket at once; only what the socket does not take is left to the
 //! hop's own task. The receiving half belongs to that task alone.
 
-use crate::endpoint::Network;
+use crate::endpoint::{Network, Reply};
 use crate::health::Health;
 use qsocket_files::rng::OsRng;
 use qsocket_net::{Socket, clock};
+use qsocket_proto::call::{Calls, MAX_CALLS};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
 use qsocket_proto::hop::{
@@ -18,7 +19,7 @@ use qsocket_proto::ids::{PathId, Principal, Role};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
@@ -57,6 +58,10 @@ pub(crate) struct Hop {
     /// A newer hop took this one's place.
     replaced: Notify,
     error: Mutex<Option<String>>,
+    /// Calls to the relay that it has not answered.
+    asked: Mutex<Calls<oneshot::Sender<Reply>>>,
+    /// Places for calls of the relay that are not answered.
+    places: Arc<Semaphore>,
 }
 
 impl Hop {
@@ -66,6 +71,8 @@ impl Hop {
             stuck: Notify::new(),
             replaced: Notify::new(),
             error: Mutex::new(None),
+            asked: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_CALLS)),
         }
     }
 
@@ -94,6 +101,16 @@ impl Hop {
 
     pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
         self.sending().as_ref().and_then(|s| s.socket.local_addr().ok())
+    }
+
+    /// The calls that wait for an answer of the relay.
+    pub(crate) fn asked(&self) -> MutexGuard<'_, Calls<oneshot::Sender<Reply>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a call of the relay, until it is answered.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// DATA bytes that the outbox takes now.
@@ -321,6 +338,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
     if hop.sending().replace(sending).is_some() {
         hop.replaced.notify_waiters();
+        hop.asked().clear();
         network.path_down(path);
     }
     let replaced = hop.replaced.notified();
@@ -366,6 +384,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
         was_ours
     };
     if was_ours {
+        hop.asked().clear();
         network.path_down(path);
     }
     error
@@ -410,6 +429,8 @@ fn take_records(
                 Frame::Ping { token } => control(network.hop(path), &Frame::Pong { token }),
                 Frame::Pong { token } => _ = keepalive.on_pong(now, token),
                 Frame::Close { reason } => return Err(closed(reason)),
+                Frame::Call { call, service, body } => network.on_call(path, call, service, body),
+                Frame::Answer { call, status, body } => network.on_answer(path, call, status, body),
                 frame => batch.frame(frame),
             }
         }

@@ -44,6 +44,7 @@ pub mod config;
 mod connection;
 mod endpoint;
 mod error;
+pub mod exchange;
 mod health;
 mod hop;
 mod listener;

@@ -1,6 +1,6 @@
 //! All 25 relays of a RAIDA on loopback.
 
-use crate::posts::MemoryPosts;
+use crate::posts::{MemoryPosts, Posts};
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
@@ -58,6 +58,7 @@ pub struct LocalRaidaBuilder {
     limits: Limits,
     transport: Transport,
     handles: Vec<Handle>,
+    posts: Vec<Arc<dyn Posts>>,
 }
 
 impl LocalRaidaBuilder {
@@ -91,6 +92,12 @@ impl LocalRaidaBuilder {
         self
     }
 
+    /// Where the relays keep posts of keys, relay *i* in place *i* modulo their number; unless set, each in its memory.
+    pub fn posts(mut self, posts: Vec<Arc<dyn Posts>>) -> Self {
+        self.posts = posts;
+        self
+    }
+
     /// Starts 25 relays on 127.0.0.1. `tables` has one table a relay, in order.
     ///
     /// # Errors
@@ -103,7 +110,7 @@ impl LocalRaidaBuilder {
         tables: [RelayTable; RELAYS],
         servers: impl IntoIterator<Item = S>,
     ) -> io::Result<LocalRaida> {
-        let Self { network, base_port, limits, transport, handles } = self;
+        let Self { network, base_port, limits, transport, handles, posts } = self;
         let handles = if handles.is_empty() { vec![Handle::current()] } else { handles };
         let servers: Vec<LocalServer> = servers.into_iter().map(Into::into).collect();
         let mut seats = Vec::with_capacity(RELAYS);
@@ -116,7 +123,8 @@ impl LocalRaidaBuilder {
             };
             let transport = transport.clone();
             // As long as the place: a relay that is started again has what it kept.
-            let posts = Arc::new(MemoryPosts::default());
+            let given = posts.iter().cycle().nth(path.index()).cloned();
+            let posts = given.unwrap_or_else(|| Arc::new(MemoryPosts::default()));
             let shape = Shape { path, network, dial_any_address: true, limits, transport, posts };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
@@ -181,6 +189,7 @@ impl LocalRaida {
             limits: Limits::default(),
             transport: Transport::Tcp,
             handles: Vec::new(),
+            posts: Vec::new(),
         }
     }
 

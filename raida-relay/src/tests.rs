@@ -1,5 +1,6 @@
 //! Relays on real sockets against hand-made peers. Nothing here sleeps; timeouts only end tests that hang.
 
+mod calls;
 mod change;
 mod peer;
 

@@ -5,8 +5,9 @@ use super::{MAX_POST_HEADER, PostHeader, Receipt, is_receipt};
 use crate::codec::{Malformed, Reader, Write};
 use crate::crypto::aead::TAG;
 use crate::crypto::hkdf::{MAC_BYTES, MacKey};
-use crate::crypto::schedule::HeaderHash;
+use crate::crypto::schedule::{EncryptionKey, HeaderHash};
 use crate::ids::{PathId, PathSet, Principal, RELAYS, SIXTEEN};
+use std::borrow::Borrow;
 use thiserror::Error;
 
 /// Longest memo, in bytes.
@@ -58,7 +59,7 @@ pub(super) fn encode_signal(header: &[u8], receipts: &[Option<Receipt>; RELAYS],
 /// the header names. So whoever has sixteen of them has an account with the relays, used its quota there, and has
 /// done more work than the check costs: 25 MACs and no message. A signal that was recorded and is said again leads to
 /// the same key once more, and to nothing new.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Signal {
     pub(super) header: PostHeader,
     pub(super) encoded: Vec<u8>,
@@ -72,10 +73,10 @@ impl Signal {
     ///
     /// # Errors
     /// [`SignalError`]; nothing is to be done about such a signal.
-    pub fn verify(
+    pub fn verify<K: Borrow<MacKey>>(
         bytes: &[u8],
         receiver: Principal,
-        key: impl Fn(PathId) -> MacKey,
+        key: impl Fn(PathId) -> K,
     ) -> Result<Self, SignalError> {
         let mut r = Reader::new(bytes);
         let encoded = r.vec16(MAX_POST_HEADER, "post header")?;
@@ -97,8 +98,10 @@ impl Signal {
         if claimed.len() < SIXTEEN {
             return Err(SignalError::NotVouched { good: claimed.len() });
         }
-        let genuine =
-            claimed.iter().zip(receipts).filter(|(path, receipt)| is_receipt(&key(**path), encoded, receipt));
+        let genuine = claimed
+            .iter()
+            .zip(receipts)
+            .filter(|(path, receipt)| is_receipt(key(**path).borrow(), encoded, receipt));
         let vouching: PathSet = genuine.map(|(path, _)| *path).collect();
         if vouching.len() < SIXTEEN {
             return Err(SignalError::NotVouched { good: vouching.len() });
@@ -122,7 +125,7 @@ impl Signal {
 
     /// Says again that the key is kept: what [`Fetched::confirmation`](super::Fetched::confirmation) said, from the
     /// key itself, for a poster that did not hear it.
-    pub fn confirmation(&self, key: &crate::crypto::schedule::EncryptionKey) -> [u8; MAC_BYTES] {
+    pub fn confirmation(&self, key: &EncryptionKey) -> [u8; MAC_BYTES] {
         let hh = self.hash();
         key.confirmation_key(hh).tag(&[hh.as_bytes()])
     }

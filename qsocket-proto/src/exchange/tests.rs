@@ -98,8 +98,8 @@ fn with_ten_bad_relays_there_is_no_key_and_never_a_wrong_one() {
         let mut post = Post::new(terms(), MEMO, &mut rng);
         let kept = posted(&mut post, 0..RELAYS);
         let mut fetch = Fetch::new(verified(&post.signal().unwrap()).unwrap(), &mut rng);
-        for i in 0..RELAYS {
-            let mut entry = kept[i].clone().unwrap();
+        for (i, entry) in kept.into_iter().enumerate() {
+            let mut entry = entry.unwrap();
             if i < lying {
                 rng.fill_bytes(&mut entry[171..203]);
             }

@@ -1,12 +1,17 @@
 //! One network of an endpoint: its 25 hops, and every connection over them.
 
+mod calls;
 mod guard;
+
+pub(crate) use calls::Reply;
 
 use super::gate::{Door, Gate};
 use super::{HopStatus, Owner};
+use crate::access::Denial;
 use crate::config::{self, Config, Membership};
 use crate::connection::{Conn, Held, Lifetime, Sink, State};
 use crate::error::ConnectError;
+use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
 use crate::hop::{self, Hop};
 use crate::resolve::{ConfigNames, Target};
@@ -14,6 +19,7 @@ use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
 use qsocket_net::{Transport, clock};
 use qsocket_proto::connection::{self as proto, Connection, Dial};
+use qsocket_proto::crypto::hkdf::MacKey;
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
 use qsocket_proto::endpoint::{Endpoint as Core, Handle, Routed};
@@ -56,6 +62,10 @@ pub(crate) struct Network {
     ends_exist: AtomicBool,
     /// Some connection waits for an outbox to drain.
     room_wanted: AtomicBool,
+    /// Server: keys that clients exchange with it.
+    receiving: Receiving,
+    /// Server: what its relays' receipts are made with, from the first one that comes.
+    receipt_keys: OnceLock<Box<[MacKey]>>,
     token: CancellationToken,
     owner: OnceLock<Weak<Owner>>,
 }
@@ -96,6 +106,8 @@ impl Network {
             health: watch::Sender::new(Health::Lost),
             ends_exist: AtomicBool::new(false),
             room_wanted: AtomicBool::new(false),
+            receiving: Receiving::default(),
+            receipt_keys: OnceLock::new(),
             token,
             owner: OnceLock::new(),
         })
@@ -108,7 +120,7 @@ impl Network {
     }
 
     /// Client: has the hops built, and kept for as long as the endpoint lives. Further calls do nothing.
-    pub(super) fn want_hops(&self) {
+    pub(crate) fn want_hops(&self) {
         if self.membership.role() != Role::Client || self.hops_wanted.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -125,8 +137,41 @@ impl Network {
     pub(super) fn hop_status(&self) -> HopStatus {
         let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
         let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
-        let false_shares = PathId::all().zip(self.lock().endpoint.liars()).filter(|(_, count)| *count > 0);
+        let (opening, posted) = (self.lock().endpoint.liars(), self.receiving.liars());
+        let false_shares = PathId::all().zip(opening.iter().zip(posted).map(|(a, b)| a + b));
+        let false_shares = false_shares.filter(|(_, count)| *count > 0);
         HopStatus { up, errors, false_shares: false_shares.collect() }
+    }
+
+    pub(crate) fn receiving(&self) -> &Receiving {
+        &self.receiving
+    }
+
+    pub(crate) fn receipt_keys(&self) -> &[MacKey] {
+        self.receipt_keys.get_or_init(|| receipt_keys(self))
+    }
+
+    pub(crate) fn key_receiver(&self) -> Option<KeyReceiver> {
+        self.config.key_receiver().cloned()
+    }
+
+    /// Server: whether a client may connect.
+    pub(crate) fn admits(&self, client: Principal) -> Result<(), Denial> {
+        self.gate.admit(client)
+    }
+
+    /// The hash over the list of relays, which goes into headers.
+    pub(crate) fn relay_set(&self) -> [u8; 32] {
+        self.relay_set
+    }
+
+    /// Resolves when the hop of a path stands.
+    pub(crate) async fn hop_up(&self, path: PathId) {
+        let mut health = self.health.subscribe();
+        while !self.hop(path).is_up() {
+            // The sender lives as long as this network.
+            let _ = health.changed().await;
+        }
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -134,7 +179,7 @@ impl Network {
     }
 
     /// Resolves when the endpoint closed.
-    pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
+    pub(crate) fn cancelled(&self) -> impl Future<Output = ()> {
         self.token.cancelled()
     }
 

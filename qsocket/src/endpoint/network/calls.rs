@@ -1,0 +1,73 @@
+//! Calls over the hops of a network: asking a relay, and being asked by one.
+
+use super::Network;
+use crate::hop::Hop;
+use qsocket_net::clock;
+use qsocket_proto::call::{CALL_DEADLINE, MAX_CALLS, Service, Status};
+use qsocket_proto::frame::Frame;
+use qsocket_proto::ids::{CallId, PathId};
+use tokio::sync::oneshot;
+
+/// An answer as it comes: its status, and its body.
+pub(crate) type Reply = (Status, Vec<u8>);
+
+/// A call that waits. Gives its place back however the waiting ends.
+struct Asked<'a> {
+    hop: &'a Hop,
+    call: CallId,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.hop.asked().end(self.call);
+    }
+}
+
+impl Network {
+    /// Asks a relay, and waits for its answer; `None` if there is no hop, it breaks, or the answer does not come in time.
+    ///
+    /// # Cancel safety
+    /// A dropped call was made or not; its answer is dropped.
+    pub(crate) async fn call(&self, path: PathId, service: Service, body: &[u8]) -> Option<Reply> {
+        let hop = self.hop(path);
+        let (sender, reply) = oneshot::channel();
+        let call = hop.asked().begin(sender).ok()?;
+        let asked = Asked { hop, call };
+        hop.write(|out| out.frame(&Frame::Call { call, service: service as u8, body }))?.ok()?;
+        hop.flush(clock::now());
+        let reply = tokio::time::timeout(CALL_DEADLINE, reply).await.ok()?.ok();
+        drop(asked);
+        reply
+    }
+
+    /// Takes the answer of a relay. One that nobody waits for came too late.
+    pub(crate) fn on_answer(&self, path: PathId, call: CallId, status: u8, body: &[u8]) {
+        if let Some(waiter) = self.hop(path).asked().end(call) {
+            // Whoever waited may have gone meanwhile.
+            let _: Result<(), Reply> = waiter.send((Status::from_u8(status), body.to_vec()));
+        }
+    }
+
+    /// Takes a call of a relay, and has a task answer it.
+    pub(crate) fn on_call(&self, path: PathId, call: CallId, service: u8, body: &[u8]) {
+        let Some(place) = self.hop(path).place() else { return self.answer(path, call, Status::Busy, &[]) };
+        let (Some(me), body) = (self.me.upgrade(), body.to_vec()) else { return };
+        self.spawn(async move {
+            let (status, answer) = match Service::from_u8(service) {
+                Some(Service::Signal) => me.on_signal(&body).await,
+                _ => (Status::NoSuchService, Vec::new()),
+            };
+            drop(place);
+            me.answer(path, call, status, &answer);
+        });
+    }
+
+    fn answer(&self, path: PathId, call: CallId, status: Status, body: &[u8]) {
+        let hop = self.hop(path);
+        // A full outbox loses the answer; the caller's deadline stands behind it.
+        hop.write(|out| out.frame(&Frame::Answer { call, status: status as u8, body }));
+        hop.flush(clock::now());
+    }
+}
+
+const _: () = assert!(MAX_CALLS <= tokio::sync::Semaphore::MAX_PERMITS, "a hop has a place for each call");

@@ -1,0 +1,295 @@
+//! Keys that a client and a server exchange by way of 25 relays, some of which fail or lie.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use qsocket::access::AccessList;
+use qsocket::config::{Config, Listen, Raida as Addresses, RelayAddresses};
+use qsocket::exchange::{ExchangeError, Exchanged, KeyReceiver, MAX_MEMO, Status, Terms};
+use qsocket::keys::{EncryptionKey, KeyId, KeyInfo, KeyStore, Origin, StoredKey};
+use qsocket::resolve::Target;
+use qsocket::testing::{Raida, target};
+use qsocket::{Endpoint, PathId, Principal, QSocketListener, RaidaKey, Role, rng::OsRng};
+use qsocket_proto::exchange::Get;
+use qsocket_proto::raida_key::Strength;
+use raida_relay::posts::{Got, MemoryPosts, NewPost, PostQuota, Posted, Posts, PostsFailed, Released};
+use raida_relay::{LocalRaida, LocalServer};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A server that takes keys, and a client.
+struct Scene {
+    raida: Raida,
+    folder: TempDir,
+    receiver: KeyReceiver,
+    listener: QSocketListener,
+    client: Endpoint,
+}
+
+impl Scene {
+    async fn new() -> io::Result<Self> {
+        Self::with(|server, _| server).await
+    }
+
+    async fn with(setup: impl FnOnce(Config, Principal) -> Config) -> io::Result<Self> {
+        let (raida, folder) = (Raida::start()?, TempDir::new()?);
+        let receiver = KeyReceiver::new(KeyStore::create(folder.path().join("keys")).unwrap());
+        let client = raida.client_config()?;
+        let server = setup(raida.server_config()?.with_key_receiver(receiver.clone()), client.identity().0);
+        let listener = raida.listener_with("server.example", server).await?;
+        Ok(Self { raida, folder, receiver, listener, client: Endpoint::client(client)? })
+    }
+
+    fn server(&self) -> Principal {
+        target(&self.listener).unwrap().server
+    }
+
+    async fn exchange(&self) -> Result<Exchanged, ExchangeError> {
+        self.client.exchange(self.server(), Terms { memo: b"hello".to_vec(), ..Terms::default() }).await
+    }
+
+    /// What the server holds.
+    fn kept(&self, id: KeyId) -> Option<StoredKey> {
+        self.receiver.store().get(id).unwrap()
+    }
+}
+
+/// Whether both sides hold the same key.
+fn same(ours: &Exchanged, theirs: &StoredKey) -> bool {
+    theirs.secret().is_some_and(|secret| secret.expose() == ours.key.key().expose())
+}
+
+fn status(result: Result<Exchanged, ExchangeError>) -> Status {
+    match result.unwrap_err() {
+        ExchangeError::NotConfirmed(answers) => answers.most().unwrap(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_hold_a_key_that_no_one_else_has() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let exchanged = scene.exchange().await.unwrap();
+    assert_eq!(exchanged.relays.len(), 25);
+    assert_eq!(exchanged.key.with(), scene.server());
+    let kept = scene.kept(exchanged.key.id()).unwrap();
+    assert!(same(&exchanged, &kept));
+    assert_eq!(kept.info().with, scene.client.principal());
+    assert!(matches!(kept.info().origin, Origin::Exchanged { network: 1, .. }));
+    let received = scene.receiver.received().borrow().clone().unwrap();
+    assert_eq!((received.client, received.key), (scene.client.principal(), exchanged.key.id()));
+    assert_eq!(received.memo, b"hello");
+
+    // Another one is another key.
+    let second = scene.exchange().await.unwrap();
+    assert_ne!(second.key.id(), exchanged.key.id());
+    assert!(!same(&second, &kept) && same(&second, &scene.kept(second.key.id()).unwrap()));
+    Ok(())
+}
+
+/// The key does its work: both sides configured with it, the connection says that it is in force.
+#[tokio::test(start_paused = true)]
+async fn the_next_connection_mixes_the_key_in() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let exchanged = scene.exchange().await.unwrap();
+    let (id, kept) = (exchanged.key.id(), scene.kept(exchanged.key.id()).unwrap());
+    let server = scene.raida.server_config()?;
+    let (client, server_is) = (scene.raida.client_config()?, server.identity().0);
+    let as_held_by = |with| {
+        let secret = EncryptionKey::import(kept.secret().unwrap().expose()).unwrap();
+        qsocket::keys::SharedKey::new(id, with, secret).unwrap()
+    };
+    let server = server.with_encryption_key(as_held_by(client.identity().0))?;
+    let client = client.with_encryption_key(as_held_by(server_is))?;
+    let listener = scene.raida.listener_with("again.example", server).await?;
+    let client = Endpoint::client(client)?;
+    let (stream, accepted) = tokio::join!(client.connect("again.example:1"), listener.accept());
+    let (mut stream, (mut accepted, _)) = (stream?, accepted?);
+    assert_eq!(stream.peer().encryption_key, Some(id));
+    assert_eq!(accepted.peer().encryption_key, Some(id));
+    stream.write_all(b"under both").await?;
+    stream.shutdown().await?;
+    let mut read = String::new();
+    accepted.read_to_string(&mut read).await?;
+    assert_eq!(read, "under both");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nine_relays_may_be_stopped_and_ten_may_not() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    for path in PathId::all().skip(5).take(9) {
+        scene.raida.stop_relay(path).await;
+    }
+    let exchanged = scene.exchange().await.unwrap();
+    assert_eq!(exchanged.relays.len(), 16);
+    assert!(same(&exchanged, &scene.kept(exchanged.key.id()).unwrap()));
+    scene.raida.stop_relay(PathId::new(0).unwrap()).await;
+    let error = scene.exchange().await.unwrap_err();
+    assert!(matches!(error, ExchangeError::TooFewRelays { taken: 15, .. }), "{error}");
+    assert!(error.to_string().contains("15 relays took a share, 16 are needed"), "{error}");
+    Ok(())
+}
+
+/// Nine relays stop between the post and the fetch: those that hold a share are still sixteen.
+#[tokio::test(start_paused = true)]
+async fn relays_that_freeze_before_the_fetch_are_done_without() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    scene.client.hops_up(25).await;
+    let exchange = scene.exchange();
+    let freeze = async {
+        // When the posts are made the signal follows half a second later at the latest.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for path in PathId::all().take(9) {
+            scene.raida.freeze(path);
+        }
+    };
+    let (exchanged, ()) = tokio::join!(exchange, freeze);
+    let exchanged = exchanged.unwrap();
+    assert!(same(&exchanged, &scene.kept(exchanged.key.id()).unwrap()));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_says_why_it_takes_no_key() -> io::Result<()> {
+    // It takes none at all.
+    let raida = Raida::start()?;
+    let listener = raida.listener("plain.example").await?;
+    let exchange = raida.client()?.exchange(target(&listener)?.server, Terms::default()).await;
+    assert_eq!(status(exchange), Status::NoSuchService);
+
+    // Its list names the client.
+    let scene = Scene::with(|server, client| {
+        let access = AccessList { deny: [client].into(), ..AccessList::default() };
+        server.with_listen(Listen { access, ..Listen::default() })
+    });
+    let scene = scene.await?;
+    assert_eq!(status(scene.exchange().await), Status::NotPermitted);
+    assert!(scene.receiver.store().keyring().unwrap().is_empty());
+
+    // It is away.
+    drop(scene.listener);
+    let away =
+        scene.client.exchange(Principal { serial: 4242, ..scene.client.principal() }, Terms::default());
+    let error = away.await.unwrap_err();
+    assert!(matches!(error, ExchangeError::TooFewRelays { taken: 0, .. }), "nobody knows it: {error}");
+    Ok(())
+}
+
+/// The attack: sixteen relays that collude could exchange a key in the client's name, and then connect as the client. A key
+/// that both agreed on another way says more than they can, so an exchange does not stand in for it.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_takes_no_place_beside_a_key_that_was_agreed_another_way() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let (client, server) = (scene.client.principal(), scene.server());
+    let info = KeyInfo::new(KeyId([7; 16]), client, Origin::PreShared).with_own(server);
+    let key = StoredKey::new(info, EncryptionKey::import(&[9; 32]).unwrap()).unwrap();
+    scene.receiver.store().install(&key).unwrap();
+    assert_eq!(status(scene.exchange().await), Status::NotPermitted);
+    // Revoked is not gone: only its owner's removal says that it does not count.
+    scene.receiver.store().revoke(KeyId([7; 16])).unwrap();
+    assert_eq!(status(scene.exchange().await), Status::NotPermitted);
+    scene.receiver.store().remove(KeyId([7; 16])).unwrap();
+    assert!(scene.exchange().await.is_ok());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_fills_no_store() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let mut last = Vec::new();
+    for _ in 0..11 {
+        last.push(scene.exchange().await.unwrap().key.id());
+    }
+    let ring = scene.receiver.store().keyring().unwrap();
+    assert_eq!(ring.len(), 8, "a client keeps no more than these");
+    assert!(ring.get(*last.last().unwrap()).is_some(), "the newest among them");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_begun_says_so() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let own = scene.client.principal();
+    let to = |server, memo| scene.client.exchange(server, Terms { memo, ..Terms::default() });
+    assert!(matches!(to(own, vec![]).await, Err(ExchangeError::NoSuchServer(_))));
+    let elsewhere = Principal { network: 9, ..own };
+    assert!(matches!(to(elsewhere, vec![]).await, Err(ExchangeError::NoSuchServer(_))));
+    let long = to(scene.server(), vec![0; MAX_MEMO + 1]).await;
+    assert!(matches!(long, Err(ExchangeError::MemoTooLong(n)) if n == MAX_MEMO + 1));
+    Ok(())
+}
+
+/// Nothing is kept at either side of what the store of the server refuses.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_and_the_next_exchange_works() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let (keys, hidden) = (scene.folder.path().join("keys"), scene.folder.path().join("hidden"));
+    std::fs::rename(&keys, &hidden)?;
+    assert_eq!(status(scene.exchange().await), Status::Failed);
+    std::fs::rename(&hidden, &keys)?;
+    assert!(scene.receiver.store().keyring().unwrap().is_empty());
+    assert!(scene.exchange().await.is_ok());
+    Ok(())
+}
+
+/// A relay whose store gives back another share than it took.
+#[derive(Debug, Default)]
+struct Lying(MemoryPosts);
+
+#[async_trait::async_trait]
+impl Posts for Lying {
+    async fn post(&self, now: u64, quota: PostQuota, post: NewPost<'_>) -> Result<Posted, PostsFailed> {
+        self.0.post(now, quota, post).await
+    }
+
+    async fn get(&self, now: u64, receiver: Principal, get: Get) -> Result<Got, PostsFailed> {
+        let mut got = self.0.get(now, receiver, get).await?;
+        if let Got::Entry(entry) = &mut got {
+            entry[180] ^= 1;
+        }
+        Ok(got)
+    }
+
+    async fn release(&self, now: u64, receiver: Principal, get: Get) -> Result<Released, PostsFailed> {
+        self.0.release(now, receiver, get).await
+    }
+
+    async fn sweep(&self, now: u64) -> Result<u64, PostsFailed> {
+        self.0.sweep(now).await
+    }
+}
+
+/// Over real sockets: relays 3 to 11 lie about every share. The key is the right one, and they are named.
+#[tokio::test]
+async fn nine_relays_that_lie_about_shares_are_named_and_done_without() -> io::Result<()> {
+    let liars = 3..12;
+    let posts = (0..25).map(|i| -> Arc<dyn Posts> {
+        if liars.contains(&i) { Arc::new(Lying::default()) } else { Arc::new(MemoryPosts::default()) }
+    });
+    let principal = |serial| Principal { network: 1, denomination: 0, serial };
+    let key =
+        |serial, role| RaidaKey::generate(principal(serial), role, Strength::Bits256, &mut OsRng).unwrap();
+    let (client_key, server_key) = (key(1, Role::Client), key(2, Role::Server));
+    let raida = LocalRaida::builder().posts(posts.collect());
+    let raida = raida.start_with_keys([&client_key, &server_key], std::iter::empty::<LocalServer>())?;
+    let relays = RelayAddresses::from_list(&raida.addresses()).map_err(io::Error::other)?;
+    let addresses = Addresses { network: 1, relays };
+    let folder = TempDir::new()?;
+    let receiver = KeyReceiver::new(KeyStore::create(folder.path().join("keys")).unwrap());
+    let server = Config::new(addresses.clone(), server_key)?.with_key_receiver(receiver.clone());
+    let listener = QSocketListener::bind_with(server, "127.0.0.1:0").await?;
+    let Target { server, .. } = target(&listener)?;
+    raida.register((server, listener.local_addr()?, *listener.ports())).unwrap();
+    let client = Endpoint::client(Config::new(addresses, client_key)?)?;
+    client.hops_up(25).await;
+    listener.endpoint().hops_up(25).await;
+    let exchanged = client.exchange(server, Terms::default()).await.unwrap();
+    assert!(same(&exchanged, &receiver.store().get(exchanged.key.id()).unwrap().unwrap()));
+    let named: Vec<_> =
+        listener.endpoint().hops().false_shares.iter().map(|(p, n)| (p.index(), *n)).collect();
+    assert_eq!(named, liars.map(|i| (i, 1)).collect::<Vec<_>>());
+    Ok(())
+}
