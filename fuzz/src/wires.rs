@@ -49,7 +49,7 @@ impl Admission for Everyone {
         false
     }
 
-    fn encryption_key(&self, _: Principal, _: KeyId) -> Option<&EncryptionKey> {
+    fn encryption_key(&self, _: Principal, _: KeyId) -> Option<Arc<EncryptionKey>> {
         None
     }
 }

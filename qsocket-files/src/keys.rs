@@ -7,11 +7,13 @@
 //!
 //! The functions block on the file system; call them before the runtime is busy or from a blocking task.
 
+pub mod cloudcoin;
 pub mod enrolment;
 mod file;
 mod format;
 mod info;
 mod ring;
+pub mod sealed;
 mod store;
 #[cfg(test)]
 mod tests;

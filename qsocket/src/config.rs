@@ -11,7 +11,7 @@ mod tuning;
 
 use crate::access::{AccessList, Directory, LiveDirectory};
 use crate::exchange::KeyReceiver;
-use crate::keys::{KeyFileError, SharedKey};
+use crate::keys::{KeyFileError, LiveKeys, SharedKey, StoreError};
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
@@ -132,6 +132,7 @@ pub struct Config {
     /// Further networks, in order of preference.
     more: Vec<Membership>,
     pub(crate) encryption_keys: Vec<Arc<SharedKey>>,
+    keys: Option<Arc<LiveKeys>>,
     pub(crate) names: ConfigNames,
     pub(crate) listen: Listen,
     pub(crate) tuning: Tuning,
@@ -216,6 +217,15 @@ impl Config {
         }
         self.encryption_keys.push(key);
         Ok(self)
+    }
+
+    /// Takes Encryption keys from a folder too, which endpoints look after: what is installed, retired or revoked there counts
+    /// for the next connection. What the folder says of a key counts, whatever was added one by one; keys with principals of
+    /// other networks are for other programs.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Arc<LiveKeys>) -> Self {
+        self.keys = Some(keys);
+        self
     }
 
     /// Sets the names that resolve.
@@ -304,7 +314,12 @@ impl Config {
         (self.first.principal(), self.first.role())
     }
 
-    /// The secrets shared with other principals.
+    /// The folder of Encryption keys.
+    pub fn keys(&self) -> Option<&Arc<LiveKeys>> {
+        self.keys.as_ref()
+    }
+
+    /// The secrets shared with other principals that were added one by one.
     pub fn encryption_keys(&self) -> &[Arc<SharedKey>] {
         &self.encryption_keys
     }
@@ -358,6 +373,7 @@ impl From<Membership> for Config {
             first,
             more: Vec::new(),
             encryption_keys: Vec::new(),
+            keys: None,
             names: ConfigNames::new(),
             listen: Listen::default(),
             tuning: Tuning::default(),
@@ -471,6 +487,16 @@ pub enum ConfigError {
     /// The file cannot be read, or a setting in it is refused.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The folder of keys, or a file in it, is refused.
+    #[error("{}:{line}: {source}", path.display())]
+    Keys {
+        /// The configuration file.
+        path: PathBuf,
+        /// The line that names the folder.
+        line: usize,
+        /// What is wrong with the folder.
+        source: StoreError,
+    },
     /// A key file is refused.
     #[error("{}:{line}: {source}", path.display())]
     Key {
@@ -497,6 +523,7 @@ impl From<ConfigError> for io::Error {
         let kind = match &e {
             E::NotFound { .. } | E::VariableNamesNothing { .. } => io::ErrorKind::NotFound,
             E::Settings(source) => source.kind(),
+            E::Keys { source, .. } => source.kind(),
             E::Key { source, .. } => source.kind(),
         };
         Self::new(kind, e)

@@ -115,6 +115,9 @@ impl Endpoint {
         if let (Some(network), Some(directory)) = (owner.networks.first(), config.watched()) {
             network.spawn(directory.clone().watch());
         }
+        if let (Some(network), Some(keys)) = (owner.networks.first(), config.keys()) {
+            network.spawn(keys.clone().watch());
+        }
         Self { owner, first, more }
     }
 

@@ -3,6 +3,7 @@
 use crate::access::Denial;
 use crate::config::list;
 use crate::endpoint::HopStatus;
+use crate::keys::NoUsableKey;
 use qsocket_proto::connection::{CLOSE_REVOKED, ConnectionError, ReadError, WriteError};
 use qsocket_proto::open::Refusal;
 use std::io;
@@ -41,6 +42,9 @@ pub enum ConnectError {
     /// attempt.
     #[error("this side's directory does not let the server host it: {0}")]
     NotPermitted(Denial),
+    /// There are Encryption keys with the server, and none may be used any more. The server did not hear of the attempt.
+    #[error(transparent)]
+    NoUsableKey(#[from] NoUsableKey),
     /// The key of this endpoint is not a client's.
     #[error(
         "the RAIDA key of this endpoint has the role server; connecting needs a key with the role client"
@@ -56,7 +60,7 @@ impl From<ConnectError> for io::Error {
         let kind = match &error {
             ConnectError::Refused(_) => io::ErrorKind::ConnectionRefused,
             ConnectError::Failed { cause, .. } => cause.kind(),
-            ConnectError::NotPermitted(_) => io::ErrorKind::PermissionDenied,
+            ConnectError::NotPermitted(_) | ConnectError::NoUsableKey(_) => io::ErrorKind::PermissionDenied,
             ConnectError::NotAClient => io::ErrorKind::InvalidInput,
             ConnectError::NoCommonNetwork { .. } => io::ErrorKind::NetworkUnreachable,
             ConnectError::Closed => io::ErrorKind::NotConnected,

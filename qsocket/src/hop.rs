@@ -300,7 +300,7 @@ async fn respond(network: &Network, path: PathId, socket: Socket) -> io::Result<
     Ok(Ready { established, inbox, outbox, socket })
 }
 
-async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()> {
+pub(crate) async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()> {
     while !outbox.wire().is_empty() {
         socket.writable().await?;
         match socket.try_write(outbox.wire()) {
@@ -313,7 +313,7 @@ async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()> {
 }
 
 /// Waits for bytes and reads what there is.
-async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
+pub(crate) async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
     loop {
         socket.readable().await?;
         match socket.try_read(inbox.spare()) {

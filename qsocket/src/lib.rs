@@ -47,7 +47,9 @@ mod error;
 pub mod exchange;
 mod health;
 mod hop;
+pub mod keys;
 mod listener;
+mod look;
 pub mod resolve;
 mod stream;
 #[cfg(feature = "testing")]
@@ -57,7 +59,7 @@ pub use endpoint::{Endpoint, HopStatus};
 pub use error::{ConnectError, refusal};
 pub use health::Health;
 pub use listener::{Incoming, IntoIncoming, QSocketListener};
-pub use qsocket_files::{keys, provision, rng};
+pub use qsocket_files::{provision, rng};
 pub use qsocket_proto::connection::{PathStats, PathStatus, Repairs, Stats};
 pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::frame::RouteError;

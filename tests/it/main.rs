@@ -9,6 +9,7 @@ mod catalogue;
 mod data;
 mod duplex;
 mod exchange;
+mod keys;
 mod listener;
 mod network;
 mod networks;

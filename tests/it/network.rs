@@ -3,7 +3,7 @@
 use crate::transport::{Differences, Ending, Transport};
 use qsocket::access::LiveDirectory;
 use qsocket::config::{Listen, Tuning};
-use qsocket::keys::SharedKey;
+use qsocket::keys::{LiveKeys, SharedKey};
 use qsocket::resolve::Target;
 use qsocket::testing::{Raida, target};
 use qsocket::{Endpoint, QSocketListener, QSocketStream};
@@ -19,6 +19,8 @@ pub(crate) struct Setup {
     pub(crate) listen: Listen,
     pub(crate) client_keys: Vec<Arc<SharedKey>>,
     pub(crate) server_keys: Vec<Arc<SharedKey>>,
+    pub(crate) client_folder: Option<Arc<LiveKeys>>,
+    pub(crate) server_folder: Option<Arc<LiveKeys>>,
     pub(crate) client_directory: Option<Arc<LiveDirectory>>,
     pub(crate) server_directory: Option<Arc<LiveDirectory>>,
 }
@@ -44,7 +46,7 @@ impl Network {
         Self::over(Raida::start_on_loopback()?, setup).await
     }
 
-    async fn over(
+    pub(crate) async fn over(
         raida: Raida,
         setup: impl FnOnce(qsocket::Principal, qsocket::Principal) -> Setup,
     ) -> io::Result<Self> {
@@ -54,6 +56,9 @@ impl Network {
         for key in setup.server_keys {
             server = server.with_encryption_key(key)?;
         }
+        if let Some(folder) = setup.server_folder {
+            server = server.with_keys(folder);
+        }
         if let Some(directory) = setup.server_directory {
             server = server.with_live_directory(directory);
         }
@@ -61,6 +66,9 @@ impl Network {
         client = client.with_tuning(setup.client);
         for key in setup.client_keys {
             client = client.with_encryption_key(key)?;
+        }
+        if let Some(folder) = setup.client_folder {
+            client = client.with_keys(folder);
         }
         if let Some(directory) = setup.client_directory {
             client = client.with_live_directory(directory);

@@ -4,6 +4,7 @@
 
 pub(super) mod encryption;
 pub(super) mod enrolment;
+pub(super) mod sealed;
 
 use super::KeyFileError;
 use crate::{moment, text};
@@ -11,7 +12,7 @@ use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::{RaidaKey, RaidaKeyError};
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::time::SystemTime;
 use toml::Spanned;
@@ -20,7 +21,8 @@ use zeroize::Zeroizing;
 
 /// The only version there is.
 const VERSION: u32 = 1;
-const RAIDA_KEY: &str = "raida-key";
+pub(super) const RAIDA_KEY: &str = "raida-key";
+pub(super) const SEALED_KEY: &str = "sealed-key";
 const ENCRYPTION_KEY: &str = "encryption-key";
 const REQUEST: &str = "enrolment-request";
 const ANSWER: &str = "enrolment-answer";
@@ -32,6 +34,13 @@ const RAIDA_FIELDS: &[&str] =
 pub(super) struct Problem {
     line: usize,
     what: String,
+}
+
+impl fmt::Display for Problem {
+    /// Of a text that has no file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
 }
 
 impl Problem {
@@ -49,7 +58,7 @@ struct Document<'a> {
 type Value<'d, 'a> = &'d Spanned<DeValue<'a>>;
 
 impl<'a> Document<'a> {
-    fn parse(bytes: &'a [u8], kind: &str, fields: &[&str]) -> Result<Self, Problem> {
+    fn new(bytes: &'a [u8]) -> Result<Self, Problem> {
         let text =
             text::plain(bytes).map_err(|(line, what)| Problem { line, what: format!("the file {what}") })?;
         // The parser's own description is made of fixed words; its Display would repeat the line.
@@ -57,7 +66,11 @@ impl<'a> Document<'a> {
             line: text::line_of(text, e.span().unwrap_or(text.len()..text.len())),
             what: format!("not TOML: {}", e.message()),
         })?;
-        let this = Self { text, table };
+        Ok(Self { text, table })
+    }
+
+    fn parse(bytes: &'a [u8], kind: &str, fields: &[&str]) -> Result<Self, Problem> {
+        let this = Self::new(bytes)?;
         // The kind first: for another kind of file everything else would mislead.
         let found = this.field("kind")?;
         match this.str(found, "kind")? {
@@ -67,6 +80,11 @@ impl<'a> Document<'a> {
             }
             ENCRYPTION_KEY => {
                 let what = "this is an Encryption key; name it in `encryption_keys` in the configuration";
+                return Err(this.problem(found, what));
+            }
+            SEALED_KEY => {
+                let what =
+                    "this is a key under a passphrase; bring it into a store with `qsocket keys import`";
                 return Err(this.problem(found, what));
             }
             REQUEST => {
@@ -88,7 +106,7 @@ impl<'a> Document<'a> {
             this.table.get_ref().iter().find(|(key, _)| !fields.contains(&key.get_ref().as_ref()))
         {
             let what = format!("unknown field; the fields are {}", fields.join(", "));
-            return Err(Problem { line: text::line_of(text, key.span()), what });
+            return Err(Problem { line: text::line_of(this.text, key.span()), what });
         }
         Ok(this)
     }
@@ -187,6 +205,21 @@ impl<'a> Document<'a> {
             out.push((digit(0)? << 4 | digit(1)?) as u8);
         }
         Ok(out)
+    }
+}
+
+/// Which kind of key a file says it holds.
+pub(super) fn kind(bytes: &[u8]) -> Result<&'static str, Problem> {
+    let doc = Document::new(bytes)?;
+    let found = doc.field("kind")?;
+    match doc.str(found, "kind")? {
+        RAIDA_KEY => Ok(RAIDA_KEY),
+        ENCRYPTION_KEY => Ok(ENCRYPTION_KEY),
+        SEALED_KEY => Ok(SEALED_KEY),
+        _ => {
+            let what = format!("write kind = \"{RAIDA_KEY}\", \"{ENCRYPTION_KEY}\" or \"{SEALED_KEY}\"");
+            Err(doc.problem(found, what))
+        }
     }
 }
 

@@ -124,9 +124,14 @@ impl KeyStore {
         &self.path
     }
 
+    /// Where the files of Encryption keys are, once there was one.
+    pub fn encryption_folder(&self) -> PathBuf {
+        self.path.join(locked::ENCRYPTION)
+    }
+
     /// The file of an Encryption key.
     pub fn encryption_file(&self, id: KeyId) -> PathBuf {
-        self.path.join(locked::ENCRYPTION).join(encryption_name(id))
+        self.encryption_folder().join(encryption_name(id))
     }
 
     /// The file of a RAIDA key.

@@ -60,7 +60,9 @@ pub trait Admission: Send {
     fn holds_key(&self, client: Principal) -> bool;
 
     /// The Encryption key of this id for the client.
-    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<&EncryptionKey>;
+    ///
+    /// Shared and not lent: who holds the keys may put others in their place at any time.
+    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<Arc<EncryptionKey>>;
 }
 
 /// An OPEN that arrived on a path.
@@ -345,7 +347,7 @@ impl Acceptor {
         let hh = HeaderHash::of(OpenHeader::without_commitment(encoded), &[]);
         let held = header.encryption_key.map(|id| self.admission.encryption_key(key.0, id));
         let derive = |secret: &Secret<32>| Root::recovered(Secret::new(*secret.expose())).early(hh);
-        let checked = |secret: &Secret<32>| match held {
+        let checked = |secret: &Secret<32>| match &held {
             // Without the key that the client named, its commitment cannot be checked: K serves the refusal only.
             Some(None) => true,
             Some(Some(ek)) => derive(secret).mix(Some(ek)).verify_commitment(&header.commitment),
@@ -359,14 +361,14 @@ impl Acceptor {
         };
         let (encoded, early) = (encoded.clone(), derive(&recovered.secret));
         let requires = self.admission.holds_key(key.0);
-        let step = match held {
+        let step = match &held {
             Some(None) => Step::Refuse(Box::new(Sealer::Early(early)), Refusal::UnknownEncryptionKey),
             None if requires => {
                 let sealer = Sealer::Keyed(early.mix(None));
                 Step::Refuse(Box::new(sealer), Refusal::EncryptionKeyRequired)
             }
             _ => {
-                let keyed = early.mix(held.flatten());
+                let keyed = early.mix(held.as_ref().and_then(Option::as_deref));
                 let zero = keyed.client_zero();
                 let agreed = Agreed { header, encoded, keyed, zero, hello: None, tried: PathSet::EMPTY };
                 Step::Agreed(Box::new(agreed))

@@ -2,17 +2,12 @@
 
 use super::{Action, Denial, Directory, Permit, Policy, Resource, User};
 use crate::config::SettingsError;
+use crate::look::{LOOK_EVERY, Look};
 use qsocket_proto::ids::Principal;
-use std::fs::Metadata;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::watch;
-
-/// How often the file is looked at: with the time that connections take to be closed, well below a second.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A directory that holds a [`Policy`] and may replace it at any time: by an edit in the program, or by reading its
 /// file again.
@@ -57,28 +52,6 @@ struct Watched {
     seen: Mutex<Option<Look>>,
 }
 
-/// What tells one state of a file from another, without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl From<Metadata> for Look {
-    fn from(meta: Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            bytes: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
 impl LiveDirectory {
     /// A directory without a file.
     pub fn new(policy: Policy) -> Arc<Self> {
@@ -92,7 +65,7 @@ impl LiveDirectory {
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Arc<Self>, SettingsError> {
         let path = path.into();
         // Looked at before it is read: a change in between is found by the next look.
-        let seen = look(&path).ok();
+        let seen = Look::at(&path).ok();
         let policy = Policy::from_file(&path)?;
         Ok(Self::with(policy, Some(Watched { path, seen: Mutex::new(seen) })))
     }
@@ -139,7 +112,7 @@ impl LiveDirectory {
     pub fn reload(&self) -> Result<(), SettingsError> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut seen = file.seen();
-        *seen = look(&file.path).ok();
+        *seen = Look::at(&file.path).ok();
         self.replace(Policy::from_file(&file.path)?);
         Ok(())
     }
@@ -152,7 +125,7 @@ impl LiveDirectory {
     pub fn reload_if_changed(&self) -> Result<bool, SettingsError> {
         let Some(file) = &self.file else { return Ok(false) };
         let mut seen = file.seen();
-        let now = look(&file.path).ok();
+        let now = Look::at(&file.path).ok();
         if now == *seen {
             return Ok(false);
         }
@@ -189,10 +162,6 @@ impl Watched {
     fn seen(&self) -> MutexGuard<'_, Option<Look>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn look(path: &Path) -> io::Result<Look> {
-    path.metadata().map(Look::from)
 }
 
 impl Directory for LiveDirectory {

@@ -8,7 +8,7 @@ use super::{
     Redundancy, RelayAddresses, SettingError, Tuning,
 };
 use crate::access::{AccessList, LiveDirectory};
-use crate::keys::{KeyFileError, load_encryption_key, load_raida_key};
+use crate::keys::{KeyFileError, LiveKeys, load_encryption_key, load_raida_key};
 use crate::resolve::{ConfigNames, Place};
 use one_or_many::OneOrMany;
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
@@ -25,6 +25,7 @@ struct RawConfig {
     key: Option<Spanned<String>>,
     #[serde(default)]
     encryption_keys: Vec<Spanned<String>>,
+    keys: Option<Spanned<String>>,
     raida: Spanned<OneOrMany<RawRaida>>,
     #[serde(default)]
     names: BTreeMap<Spanned<String>, OneOrMany<RawName>>,
@@ -315,6 +316,14 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     for file in &raw.encryption_keys {
         let key = load_encryption_key(source.resolve(file)).map_err(|e| source.key_error(file, e))?;
         config = config.with_encryption_key(key).map_err(|e| source.error(file, e))?;
+    }
+    if let Some(folder) = &raw.keys {
+        let keys = LiveKeys::open(source.resolve(folder)).map_err(|source_of| ConfigError::Keys {
+            path: source.path().to_owned(),
+            line: source.line(folder),
+            source: source_of,
+        })?;
+        config = config.with_keys(keys);
     }
     let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, &config)).transpose()?;
     let access = AccessList { allow, deny: source.principals(&raw.listen.deny, &config)? };

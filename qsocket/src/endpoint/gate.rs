@@ -2,7 +2,7 @@
 
 use crate::access::{AccessList, Action, Denial, Directory, Permit, Resource};
 use crate::config::Config;
-use crate::keys::SharedKey;
+use crate::keys::Keys;
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::endpoint::Admission;
 use qsocket_proto::ids::{KeyId, Principal, Role};
@@ -67,7 +67,7 @@ impl Gate {
 /// What a server's core asks before it accepts a connection.
 pub(super) struct Door {
     pub(super) gate: Gate,
-    pub(super) keys: Vec<Arc<SharedKey>>,
+    pub(super) keys: Keys,
 }
 
 impl Admission for Door {
@@ -79,10 +79,10 @@ impl Admission for Door {
     }
 
     fn holds_key(&self, client: Principal) -> bool {
-        self.keys.iter().any(|k| k.with() == client)
+        self.keys.knows(self.gate.own, client)
     }
 
-    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<&EncryptionKey> {
-        self.keys.iter().find(|k| k.with() == client && k.id() == id).map(|k| k.key())
+    fn encryption_key(&self, client: Principal, id: KeyId) -> Option<Arc<EncryptionKey>> {
+        self.keys.accepting(self.gate.own, client, id, SystemTime::now())
     }
 }

@@ -14,6 +14,7 @@ use crate::error::ConnectError;
 use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
 use crate::hop::{self, Hop};
+use crate::keys::Keys;
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
@@ -47,6 +48,7 @@ pub(crate) struct Network {
     config: Arc<Config>,
     membership: Membership,
     gate: Gate,
+    keys: Keys,
     relay_set: [u8; 32],
     core: Mutex<Locked>,
     hops: [Hop; RELAYS],
@@ -85,10 +87,11 @@ impl Network {
         let principal = membership.principal();
         let settings = Arc::new(settings(config.tuning()));
         let gate = Gate::new(&config, (principal, membership.role()));
+        let keys = Keys::new(config.encryption_keys().to_vec(), config.keys().cloned());
         let core = match membership.role() {
             Role::Client => Core::client(principal, settings, Box::new(OsRng)),
             Role::Server => {
-                let door = Door { gate: gate.clone(), keys: config.encryption_keys().to_vec() };
+                let door = Door { gate: gate.clone(), keys: keys.clone() };
                 Core::server(principal, settings, Box::new(OsRng), Box::new(door))
             }
         };
@@ -98,6 +101,7 @@ impl Network {
             config,
             membership,
             gate,
+            keys,
             core: Mutex::new(Locked { endpoint: core, connections: BTreeMap::new() }),
             hops: std::array::from_fn(|_| Hop::new()),
             hops_wanted: AtomicBool::new(false),
@@ -286,10 +290,10 @@ impl Network {
             return Err(ConnectError::Closed);
         }
         self.want_hops();
-        let encryption_key = self.config.encryption_keys().iter().find(|k| k.with() == target.server);
-        let encryption_key = encryption_key.and_then(|k| {
+        let encryption_key = self.keys.opening(self.identity().0, target.server, SystemTime::now())?;
+        let encryption_key = encryption_key.and_then(|(id, key)| {
             // A key that was loaded is a key that imports.
-            EncryptionKey::import(k.key().expose()).ok().map(|key| (k.id(), key))
+            EncryptionKey::import(key.expose()).ok().map(|key| (id, key))
         });
         let mut core = self.lock();
         let dial = Dial {

@@ -62,14 +62,10 @@ impl Admission for SharedAdmission {
         !self.0.lock().unwrap().keys.is_empty()
     }
 
-    fn encryption_key(&self, _: Principal, id: KeyId) -> Option<&EncryptionKey> {
+    fn encryption_key(&self, _: Principal, id: KeyId) -> Option<Arc<EncryptionKey>> {
         let guard = self.0.lock().unwrap();
-        let found = guard
-            .keys
-            .iter()
-            .find(|(k, _)| *k == id)
-            .map(|(_, key)| EncryptionKey::import(key.expose()).unwrap());
-        found.map(|key| &*Box::leak(Box::new(key)))
+        let found = guard.keys.iter().find(|(k, _)| *k == id);
+        found.map(|(_, key)| Arc::new(EncryptionKey::import(key.expose()).unwrap()))
     }
 }
 

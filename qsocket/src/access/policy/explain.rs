@@ -2,11 +2,10 @@
 
 use super::{Kind, Member, Policy, PolicyError};
 use crate::access::{Action, Denial, Permit, Reason, Resource};
+use qsocket_files::moment;
 use qsocket_proto::ids::Principal;
 use std::fmt;
 use std::time::SystemTime;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A question that was asked, and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,12 +113,8 @@ pub(super) struct End(pub(super) Option<SystemTime>);
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(until) = self.0 else { return Ok(()) };
-        let seconds = until.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
         // The form that policy files use; a program may give a moment that has none.
-        let text = seconds
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok())
-            .and_then(|moment| moment.format(&Rfc3339).ok());
-        match text {
+        match moment::show(until) {
             Some(text) => write!(f, " until {text}"),
             None => write!(f, " until {until:?}"),
         }

@@ -2,13 +2,12 @@
 
 use super::{Object, Policy, Rule, Service, Subject};
 use crate::access::Action;
+use qsocket_files::moment;
 use qsocket_files::settings::{Datetime, SettingsError, SettingsFile, Spanned};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Names, and what each holds.
 type Table = BTreeMap<Spanned<String>, Vec<Spanned<String>>>;
@@ -145,9 +144,7 @@ fn action(file: &SettingsFile, text: &Spanned<String>) -> Result<Action, Setting
 }
 
 fn moment(file: &SettingsFile, text: &Spanned<Datetime>) -> Result<SystemTime, SettingsError> {
-    let parsed = OffsetDateTime::parse(&text.get_ref().to_string(), &Rfc3339);
-    let parsed = parsed.map_err(|_| {
+    moment::parse(&text.get_ref().to_string()).ok_or_else(|| {
         file.error(text, "until: write date, time and offset from UTC, for example 2027-01-31T00:00:00Z")
-    })?;
-    Ok(parsed.into())
+    })
 }
