@@ -249,9 +249,11 @@ impl Config {
         self
     }
 
-    /// Has a server take the keys that clients exchange with it, and keep them in this receiver's store.
+    /// Has a server take the keys that clients exchange with it. The receiver's folder becomes that of
+    /// [`with_keys`](Self::with_keys).
     #[must_use]
     pub fn with_key_receiver(mut self, receiver: KeyReceiver) -> Self {
+        self.keys = Some(receiver.keys().clone());
         self.key_receiver = Some(receiver);
         self
     }

@@ -258,8 +258,8 @@ impl Endpoint {
     }
 
     /// Exchanges an Encryption key with a server in the first network, by way of the relays: both sides hold it then, and
-    /// no relay knows it. Keep it, in a [`KeyStore`](crate::keys::KeyStore) or the configuration, and the next connection
-    /// mixes it in.
+    /// no relay knows it. With a folder of keys in the configuration ([`Config::with_keys`]) it is kept there, and the next
+    /// connection mixes it in; without one it is the caller's to keep.
     ///
     /// # Errors
     /// [`ExchangeError`](crate::exchange::ExchangeError). This side holds no key then; the server may hold one that nobody

@@ -5,10 +5,10 @@
 use qsocket::access::AccessList;
 use qsocket::config::{Config, Listen, Raida as Addresses, RelayAddresses};
 use qsocket::exchange::{ExchangeError, Exchanged, KeyReceiver, MAX_MEMO, Status, Terms};
-use qsocket::keys::{EncryptionKey, KeyId, KeyInfo, KeyStore, Origin, StoredKey};
+use qsocket::keys::{EncryptionKey, KeyId, KeyInfo, KeyStore, LiveKeys, Origin, StoredKey};
 use qsocket::resolve::Target;
 use qsocket::testing::{Raida, target};
-use qsocket::{Endpoint, PathId, Principal, QSocketListener, RaidaKey, Role, rng::OsRng};
+use qsocket::{Endpoint, PathId, Principal, QSocketListener, QSocketStream, RaidaKey, Role, rng::OsRng};
 use qsocket_proto::exchange::Get;
 use qsocket_proto::raida_key::Strength;
 use raida_relay::posts::{Got, MemoryPosts, NewPost, PostQuota, Posted, Posts, PostsFailed, Released};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const SERVER: &str = "server.example:1";
 
 /// A server that takes keys, and a client.
 struct Scene {
@@ -35,8 +37,8 @@ impl Scene {
 
     async fn with(setup: impl FnOnce(Config, Principal) -> Config) -> io::Result<Self> {
         let (raida, folder) = (Raida::start()?, TempDir::new()?);
-        let receiver = KeyReceiver::new(KeyStore::create(folder.path().join("keys")).unwrap());
-        let client = raida.client_config()?;
+        let receiver = KeyReceiver::new(folder_of_keys(&folder, "keys"));
+        let client = raida.client_config()?.with_keys(folder_of_keys(&folder, "client"));
         let server = setup(raida.server_config()?.with_key_receiver(receiver.clone()), client.identity().0);
         let listener = raida.listener_with("server.example", server).await?;
         Ok(Self { raida, folder, receiver, listener, client: Endpoint::client(client)? })
@@ -52,8 +54,12 @@ impl Scene {
 
     /// What the server holds.
     fn kept(&self, id: KeyId) -> Option<StoredKey> {
-        self.receiver.store().get(id).unwrap()
+        self.receiver.keys().store().get(id).unwrap()
     }
+}
+
+fn folder_of_keys(folder: &TempDir, name: &str) -> Arc<LiveKeys> {
+    LiveKeys::of(KeyStore::create(folder.path().join(name)).unwrap()).unwrap()
 }
 
 /// Whether both sides hold the same key.
@@ -89,32 +95,37 @@ async fn both_sides_hold_a_key_that_no_one_else_has() -> io::Result<()> {
     Ok(())
 }
 
-/// The key does its work: both sides configured with it, the connection says that it is in force.
+/// The key does its work: the next connection says that it is in force, without anything that anybody configures.
 #[tokio::test(start_paused = true)]
 async fn the_next_connection_mixes_the_key_in() -> io::Result<()> {
     let scene = Scene::new().await?;
+    let before = scene.client.connect(SERVER).await?;
+    assert_eq!(before.peer().encryption_key, None);
+    drop(before);
     let exchanged = scene.exchange().await.unwrap();
-    let (id, kept) = (exchanged.key.id(), scene.kept(exchanged.key.id()).unwrap());
-    let server = scene.raida.server_config()?;
-    let (client, server_is) = (scene.raida.client_config()?, server.identity().0);
-    let as_held_by = |with| {
-        let secret = EncryptionKey::import(kept.secret().unwrap().expose()).unwrap();
-        qsocket::keys::SharedKey::new(id, with, secret).unwrap()
-    };
-    let server = server.with_encryption_key(as_held_by(client.identity().0))?;
-    let client = client.with_encryption_key(as_held_by(server_is))?;
-    let listener = scene.raida.listener_with("again.example", server).await?;
-    let client = Endpoint::client(client)?;
-    let (stream, accepted) = tokio::join!(client.connect("again.example:1"), listener.accept());
-    let (mut stream, (mut accepted, _)) = (stream?, accepted?);
-    assert_eq!(stream.peer().encryption_key, Some(id));
-    assert_eq!(accepted.peer().encryption_key, Some(id));
+    let to = target(&scene.listener)?;
+    // A connection of its own: the one from before goes on without.
+    let (stream, accepted) =
+        tokio::join!(scene.client.connect_fresh(to, "new"), accept(&scene.listener, "new"));
+    let (mut stream, mut accepted) = (stream?, accepted?);
+    assert_eq!(stream.peer().encryption_key, Some(exchanged.key.id()));
+    assert_eq!(accepted.peer().encryption_key, Some(exchanged.key.id()));
     stream.write_all(b"under both").await?;
     stream.shutdown().await?;
     let mut read = String::new();
     accepted.read_to_string(&mut read).await?;
     assert_eq!(read, "under both");
     Ok(())
+}
+
+/// The next stream for this resource.
+async fn accept(listener: &QSocketListener, resource: &str) -> io::Result<QSocketStream> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        if stream.resource() == resource {
+            return Ok(stream);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +178,7 @@ async fn a_server_says_why_it_takes_no_key() -> io::Result<()> {
     });
     let scene = scene.await?;
     assert_eq!(status(scene.exchange().await), Status::NotPermitted);
-    assert!(scene.receiver.store().keyring().unwrap().is_empty());
+    assert!(scene.receiver.keys().store().keyring().unwrap().is_empty());
 
     // It is away.
     drop(scene.listener);
@@ -186,12 +197,12 @@ async fn an_exchange_takes_no_place_beside_a_key_that_was_agreed_another_way() -
     let (client, server) = (scene.client.principal(), scene.server());
     let info = KeyInfo::new(KeyId([7; 16]), client, Origin::PreShared).with_own(server);
     let key = StoredKey::new(info, EncryptionKey::import(&[9; 32]).unwrap()).unwrap();
-    scene.receiver.store().install(&key).unwrap();
+    scene.receiver.keys().store().install(&key).unwrap();
     assert_eq!(status(scene.exchange().await), Status::NotPermitted);
     // Revoked is not gone: only its owner's removal says that it does not count.
-    scene.receiver.store().revoke(KeyId([7; 16])).unwrap();
+    scene.receiver.keys().store().revoke(KeyId([7; 16])).unwrap();
     assert_eq!(status(scene.exchange().await), Status::NotPermitted);
-    scene.receiver.store().remove(KeyId([7; 16])).unwrap();
+    scene.receiver.keys().store().remove(KeyId([7; 16])).unwrap();
     assert!(scene.exchange().await.is_ok());
     Ok(())
 }
@@ -203,7 +214,7 @@ async fn a_client_fills_no_store() -> io::Result<()> {
     for _ in 0..11 {
         last.push(scene.exchange().await.unwrap().key.id());
     }
-    let ring = scene.receiver.store().keyring().unwrap();
+    let ring = scene.receiver.keys().store().keyring().unwrap();
     assert_eq!(ring.len(), 8, "a client keeps no more than these");
     assert!(ring.get(*last.last().unwrap()).is_some(), "the newest among them");
     Ok(())
@@ -230,7 +241,7 @@ async fn a_store_that_fails_is_told_and_the_next_exchange_works() -> io::Result<
     std::fs::rename(&keys, &hidden)?;
     assert_eq!(status(scene.exchange().await), Status::Failed);
     std::fs::rename(&hidden, &keys)?;
-    assert!(scene.receiver.store().keyring().unwrap().is_empty());
+    assert!(scene.receiver.keys().store().keyring().unwrap().is_empty());
     assert!(scene.exchange().await.is_ok());
     Ok(())
 }
@@ -278,7 +289,7 @@ async fn nine_relays_that_lie_about_shares_are_named_and_done_without() -> io::R
     let relays = RelayAddresses::from_list(&raida.addresses()).map_err(io::Error::other)?;
     let addresses = Addresses { network: 1, relays };
     let folder = TempDir::new()?;
-    let receiver = KeyReceiver::new(KeyStore::create(folder.path().join("keys")).unwrap());
+    let receiver = KeyReceiver::new(folder_of_keys(&folder, "keys"));
     let server = Config::new(addresses.clone(), server_key)?.with_key_receiver(receiver.clone());
     let listener = QSocketListener::bind_with(server, "127.0.0.1:0").await?;
     let Target { server, .. } = target(&listener)?;
@@ -287,7 +298,7 @@ async fn nine_relays_that_lie_about_shares_are_named_and_done_without() -> io::R
     client.hops_up(25).await;
     listener.endpoint().hops_up(25).await;
     let exchanged = client.exchange(server, Terms::default()).await.unwrap();
-    assert!(same(&exchanged, &receiver.store().get(exchanged.key.id()).unwrap().unwrap()));
+    assert!(same(&exchanged, &receiver.keys().store().get(exchanged.key.id()).unwrap().unwrap()));
     let named: Vec<_> =
         listener.endpoint().hops().false_shares.iter().map(|(p, n)| (p.index(), *n)).collect();
     assert_eq!(named, liars.map(|i| (i, 1)).collect::<Vec<_>>());

@@ -208,6 +208,11 @@ impl KeyInfo {
         self.expires.is_some_and(|end| end <= at)
     }
 
+    /// Whether it comes from an exchange through the relays, and says no more than sixteen of them can.
+    pub fn is_exchanged(&self) -> bool {
+        matches!(self.origin, Origin::Exchanged { .. })
+    }
+
     /// Whether new connections use it.
     pub fn opens(&self, at: SystemTime) -> bool {
         self.state == KeyState::Active && !self.is_over(at)

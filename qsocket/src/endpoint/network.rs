@@ -14,7 +14,7 @@ use crate::error::ConnectError;
 use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
 use crate::hop::{self, Hop};
-use crate::keys::Keys;
+use crate::keys::{Keys, LiveKeys};
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
@@ -157,6 +157,16 @@ impl Network {
 
     pub(crate) fn key_receiver(&self) -> Option<KeyReceiver> {
         self.config.key_receiver().cloned()
+    }
+
+    /// The Encryption keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The folder that they are in, if there is one.
+    pub(crate) fn key_folder(&self) -> Option<&Arc<LiveKeys>> {
+        self.config.keys()
     }
 
     /// Server: whether a client may connect.

@@ -1,7 +1,7 @@
 //! The client's side of a key exchange: post, signal, confirmation.
 
 use crate::endpoint::Network;
-use crate::keys::{EncryptionKey, KeyId, SharedKey};
+use crate::keys::{KeyInfo, LiveKeys, Origin, SharedKey, StoreError, StoredKey};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
 use qsocket_proto::codec::Write;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -81,6 +81,15 @@ pub enum ExchangeError {
     /// instead is unproven.
     #[error("the server did not confirm; {0}")]
     NotConfirmed(Answers),
+    /// There is a key with the server that was agreed another way. It says more than the relays can, and no exchange
+    /// takes its place.
+    #[error(
+        "there is a key with {0} that was agreed another way, which is stronger; remove it first to exchange one in its place"
+    )]
+    Stronger(Principal),
+    /// Both sides agreed, and the folder of this one did not take the key. The server holds one that nobody uses.
+    #[error("the key is agreed and could not be kept: {0}")]
+    NotKept(StoreError),
     /// The endpoint was closed.
     #[error("the endpoint is closed")]
     Closed,
@@ -93,6 +102,8 @@ impl From<ExchangeError> for io::Error {
                 io::ErrorKind::InvalidInput
             }
             ExchangeError::TooFewRelays { .. } | ExchangeError::NotConfirmed(_) => io::ErrorKind::TimedOut,
+            ExchangeError::Stronger(_) => io::ErrorKind::AlreadyExists,
+            ExchangeError::NotKept(source) => source.kind(),
             ExchangeError::Closed => io::ErrorKind::NotConnected,
         };
         Self::new(kind, error)
@@ -147,13 +158,21 @@ pub(crate) async fn exchange(
     if terms.memo.len() > MAX_MEMO {
         return Err(ExchangeError::MemoTooLong(terms.memo.len()));
     }
+    if network.keys().agreed_otherwise(own, server) {
+        return Err(ExchangeError::Stronger(server));
+    }
     let run = async {
         let post = post(network, server, &terms).await?;
         let relays = post.taken();
         let post = signal(network, server, post).await?;
         let (id, key) = post.into_key();
-        let key = shared(id, server, key).ok_or(ExchangeError::Closed)?;
-        Ok(Exchanged { key, lifetime: terms.lifetime, relays })
+        // The id is 16 bytes of the system's generator: it is not all zero.
+        let key = SharedKey::new(id, server, key).ok_or(ExchangeError::Closed)?;
+        let exchanged = Exchanged { key, lifetime: terms.lifetime, relays };
+        if let Some(folder) = network.key_folder() {
+            keep(folder.clone(), own, &exchanged).await?;
+        }
+        Ok(exchanged)
     };
     tokio::select! {
         done = run => done,
@@ -161,9 +180,20 @@ pub(crate) async fn exchange(
     }
 }
 
-/// The id is 16 bytes of the system's generator: it is not all zero.
-fn shared(id: KeyId, server: Principal, key: EncryptionKey) -> Option<SharedKey> {
-    SharedKey::new(id, server, key)
+/// Puts the key into the folder, so that the next connection uses it.
+async fn keep(folder: Arc<LiveKeys>, own: Principal, exchanged: &Exchanged) -> Result<(), ExchangeError> {
+    let Exchanged { key, lifetime, relays } = exchanged;
+    let origin = Origin::Exchanged { network: own.network, relays: *relays };
+    let mut info = KeyInfo::new(key.id(), key.with(), origin).with_own(own);
+    if let Some(lifetime) = lifetime {
+        info = info.with_expiry(SystemTime::now() + *lifetime);
+    }
+    let stored = StoredKey::new(info, key.secret().clone()).ok_or(ExchangeError::Closed)?;
+    let kept = tokio::task::spawn_blocking(move || {
+        folder.store().install(&stored)?;
+        folder.reload()
+    });
+    kept.await.map_err(|_| ExchangeError::Closed)?.map_err(ExchangeError::NotKept)
 }
 
 fn seconds(time: Duration) -> u32 {

@@ -1,7 +1,7 @@
 //! The server's side of a key exchange: a signal, the shares that it speaks of, the key that is kept.
 
 use crate::endpoint::Network;
-use crate::keys::{Installed, KeyInfo, KeyStore, Origin, StoreError, StoredKey};
+use crate::keys::{KeyInfo, LiveKeys, Origin, StoreError, StoredKey};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
 use qsocket_proto::crypto::hkdf::MacKey;
@@ -48,13 +48,13 @@ const GRACE: Duration = Duration::from_millis(250);
 pub struct KeyReceiver(Arc<Inner>);
 
 struct Inner {
-    store: KeyStore,
+    keys: Arc<LiveKeys>,
     received: watch::Sender<Option<Received>>,
 }
 
 impl fmt::Debug for KeyReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyReceiver").field("store", &self.0.store).finish_non_exhaustive()
+        f.debug_struct("KeyReceiver").field("keys", &self.0.keys).finish_non_exhaustive()
     }
 }
 
@@ -70,14 +70,14 @@ pub struct Received {
 }
 
 impl KeyReceiver {
-    /// Keeps keys in a store.
-    pub fn new(store: KeyStore) -> Self {
-        Self(Arc::new(Inner { store, received: watch::Sender::new(None) }))
+    /// Keeps keys in a folder, from which connections take them.
+    pub fn new(keys: Arc<LiveKeys>) -> Self {
+        Self(Arc::new(Inner { keys, received: watch::Sender::new(None) }))
     }
 
-    /// The store.
-    pub fn store(&self) -> &KeyStore {
-        &self.0.store
+    /// The folder.
+    pub fn keys(&self) -> &Arc<LiveKeys> {
+        &self.0.keys
     }
 
     /// The last key that was kept, now and whenever there is a newer one. Who misses some finds them in the store.
@@ -85,19 +85,11 @@ impl KeyReceiver {
         self.0.received.subscribe()
     }
 
-    /// What the store says about an exchange before anything is fetched: the key if it is kept already.
-    fn look(&self, own: Principal, header: &PostHeader) -> Result<Option<StoredKey>, Refusal> {
-        if let Some(held) = self.0.store.get(header.key)? {
-            let same = held.info().with == header.poster && held.info().is_between(own, header.poster);
-            return if same && held.secret().is_some() {
-                Ok(Some(held))
-            } else {
-                Err(Refusal(Status::Exists))
-            };
-        }
-        let ring = self.0.store.keyring()?;
-        let stronger = ring.between(own, header.poster).any(|key| !is_exchanged(key));
-        if stronger { Err(Refusal(Status::NotPermitted)) } else { Ok(None) }
+    /// The key of an exchange, if it is kept already.
+    fn held(&self, own: Principal, header: &PostHeader) -> Result<Option<StoredKey>, Refusal> {
+        let Some(held) = self.0.keys.store().get(header.key)? else { return Ok(None) };
+        let same = held.info().with == header.poster && held.info().is_between(own, header.poster);
+        if same && held.secret().is_some() { Ok(Some(held)) } else { Err(Refusal(Status::Exists)) }
     }
 
     /// Keeps a key; when this returns, it is durable.
@@ -109,26 +101,23 @@ impl KeyReceiver {
             info = info.with_expiry(SystemTime::now() + Duration::from_secs(header.lifetime.into()));
         }
         let Some(key) = StoredKey::new(info, fetched.key) else { return Err(Refusal(Status::Malformed)) };
-        let ring = self.0.store.keyring()?;
-        let older: Vec<_> = ring.between(own, header.poster).filter(|key| is_exchanged(key)).collect();
-        match self.0.store.install(&key)? {
-            Installed::New | Installed::Same => {}
-        }
+        let keys = &self.0.keys;
+        keys.store().install(&key)?;
+        let ring = keys.store().keyring()?;
         // The newest come first.
-        for old in older.iter().skip(KEYS_PER_CLIENT - 1) {
-            match self.0.store.remove(old.id()) {
+        let exchanged = ring.between(own, header.poster).filter(|key| key.info().is_exchanged());
+        for old in exchanged.skip(KEYS_PER_CLIENT) {
+            match keys.store().remove(old.id()) {
                 Ok(()) | Err(StoreError::NoSuchKey { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        // Before the client hears of it: its next connection may come at once.
+        keys.reload()?;
         let received = Received { client: header.poster, key: header.key, memo: fetched.memo };
         self.0.received.send_replace(Some(received));
         Ok(())
     }
-}
-
-fn is_exchanged(key: &StoredKey) -> bool {
-    matches!(key.info().origin, Origin::Exchanged { .. })
 }
 
 /// Why a signal leads to nothing, as its sender is told.
@@ -242,12 +231,16 @@ impl Network {
             tracing::info!(%client, %denial, "refused a key exchange");
             return Err(Refusal(Status::NotPermitted));
         }
+        if self.keys().agreed_otherwise(own, client) {
+            tracing::info!(%client, "refused a key exchange: a key that was agreed another way is there");
+            return Err(Refusal(Status::NotPermitted));
+        }
         let id = signal.header().key;
         let (confirm_with, header) = (signal.clone(), signal.header().clone());
         let Some(fetch) = self.receiving().fetches().of(signal) else { return Err(Refusal(Status::Busy)) };
         let mut fetch = fetch.lock().await;
         // Looked for with the fetch held: whoever came first may have kept it meanwhile.
-        let held = blocking(receiver.clone(), move |receiver| receiver.look(own, &header)).await?;
+        let held = blocking(receiver.clone(), move |receiver| receiver.held(own, &header)).await?;
         if let Some(secret) = held.as_ref().and_then(StoredKey::secret) {
             self.receiving().fetches().by_key.remove(&id);
             return Ok(confirm_with.confirmation(secret));

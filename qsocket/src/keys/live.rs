@@ -188,6 +188,14 @@ impl Keys {
         self.listed(ring.as_deref(), with).find(|key| key.id() == id).map(|key| key.secret().clone())
     }
 
+    /// Whether there is a key between these two, whatever its state, that came there another way than by an exchange
+    /// through the relays.
+    pub(crate) fn agreed_otherwise(&self, own: Principal, with: Principal) -> bool {
+        let ring = self.ring();
+        let in_folder = |ring: &Arc<Keyring>| ring.between(own, with).any(|key| !key.info().is_exchanged());
+        ring.as_ref().is_some_and(in_folder) || self.listed(ring.as_deref(), with).next().is_some()
+    }
+
     /// Whether connections between these two need a key.
     pub(crate) fn knows(&self, own: Principal, with: Principal) -> bool {
         self.listed.iter().any(|key| key.with() == with)
