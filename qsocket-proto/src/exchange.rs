@@ -17,7 +17,7 @@ mod tests;
 pub use fetch::{Fetch, FetchError, FetchId, Fetched, GET_BYTES, Get};
 pub use header::{MAX_POST_HEADER, MAX_TTL, MIN_TTL, PostHeader};
 pub use post::{Admitted, Post, PostTerms, admit};
-pub use signal::{MAX_MEMO, Signal, SignalError, TooFewReceipts};
+pub use signal::{MAX_MEMO, MAX_SIGNAL, Signal, SignalError, TooFewReceipts};
 
 use crate::crypto::hkdf::{MAC_BYTES, MacKey};
 use crate::crypto::sha256;

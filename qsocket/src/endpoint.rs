@@ -278,6 +278,25 @@ impl Endpoint {
         crate::exchange::exchange(&self.first, server, terms).await
     }
 
+    /// Opens a signalling port: clients that exchange keys with this server bring their signals there, and need no relay for
+    /// it. In the first network. Returns where it listens; the port is open for as long as the endpoint lives.
+    ///
+    /// The port serves nobody but who can show that sixteen relays keep a share for this server; everybody else gets one
+    /// byte of refusal. Without one, relays pass signals on.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or the endpoint is a client's.
+    pub fn serve_signals(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        if self.first.identity().1 != Role::Server {
+            let what = "the RAIDA key of this endpoint has the role client; signals are for servers";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let listener = self.first.transport().listen(address)?;
+        let at = listener.local_addr()?;
+        self.first.spawn(crate::exchange::serve_signals(self.first.clone(), listener));
+        Ok(at)
+    }
+
     /// Who this is in the first network; [`in_network`](Self::in_network) tells of the others.
     pub fn principal(&self) -> Principal {
         self.first.identity().0

@@ -5,9 +5,11 @@
 //! after it, not even all 25 relays together can read or impersonate, as long as fewer than 16 of them colluded in
 //! the exchange itself.
 
+mod port;
 mod post;
 mod receive;
 
+pub(crate) use port::serve as serve_signals;
 pub(crate) use post::exchange;
 pub use post::{Answers, ExchangeError, Exchanged, Terms};
 pub use qsocket_proto::call::Status;

@@ -10,6 +10,7 @@ mod init;
 mod log;
 mod metrics;
 mod notify;
+mod posts;
 mod principal;
 mod run;
 mod state;

@@ -1,10 +1,14 @@
 //! The shares of keys that principals left for each other: what is kept, for whom, and until when.
 
 mod memory;
+#[cfg(feature = "daemon")]
+mod sql;
 #[cfg(test)]
 mod tests;
 
 pub use memory::MemoryPosts;
+#[cfg(feature = "daemon")]
+pub use sql::SqlPosts;
 
 use async_trait::async_trait;
 use qsocket_proto::exchange::{FetchId, Get};

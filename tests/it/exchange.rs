@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const SERVER: &str = "server.example:1";
 
@@ -126,6 +127,60 @@ async fn accept(listener: &QSocketListener, resource: &str) -> io::Result<QSocke
             return Ok(stream);
         }
     }
+}
+
+/// The server is told directly while no relay passes anything on any more; where nothing listens, relays do it.
+#[tokio::test(start_paused = true)]
+async fn a_signal_may_come_directly() -> io::Result<()> {
+    let scene = Scene::new().await?;
+    let port = scene.listener.endpoint().serve_signals("10.0.0.2:7075".parse().unwrap())?;
+    for at in [port, "10.0.0.2:7076".parse().unwrap(), "10.9.9.9:1".parse().unwrap()] {
+        let terms = Terms { signal_at: Some(at), ..Terms::default() };
+        let exchanged = scene.client.exchange(scene.server(), terms).await.unwrap();
+        assert!(same(&exchanged, &scene.kept(exchanged.key.id()).unwrap()), "{at}");
+    }
+    let error = scene.client.serve_signals(port).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    Ok(())
+}
+
+/// Whoever knocks at a signalling port without receipts: refused by one answer, or closed, and honest clients come through.
+#[tokio::test]
+async fn a_signalling_port_withstands_noise() -> io::Result<()> {
+    let raida = Raida::start_on_loopback()?;
+    let folder = TempDir::new()?;
+    let receiver = KeyReceiver::new(folder_of_keys(&folder, "keys"));
+    let server = raida.server_config()?.with_key_receiver(receiver);
+    let listener = raida.listener_with("server.example", server).await?;
+    let port = listener.endpoint().serve_signals("127.0.0.1:0".parse().unwrap())?;
+    let ask = async |request: &[u8]| -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(port).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        // A reset is an end too.
+        let _ = stream.read_to_end(&mut answer).await;
+        Ok(answer)
+    };
+    let refused = |status: Status| vec![status as u8, 0, 0];
+    assert_eq!(ask(&[0, 0]).await?, refused(Status::Malformed));
+    assert_eq!(ask(&[0, 3, 1, 2, 3]).await?, refused(Status::Malformed));
+    assert_eq!(ask(&[0xff, 0xff, 0, 0]).await?, [], "a length that no signal has");
+    // One address holds four places and no more, however many it wants.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(TcpStream::connect(port).await?);
+    }
+    let mut closed = 0;
+    for stream in &mut idle[4..] {
+        closed += usize::from(stream.read(&mut [0]).await.is_ok_and(|n| n == 0));
+    }
+    assert_eq!(closed, 16);
+    let client = Endpoint::client(raida.client_config()?)?;
+    listener.endpoint().hops_up(25).await;
+    let terms = Terms { signal_at: Some(port), ..Terms::default() };
+    let exchanged = client.exchange(target(&listener)?.server, terms).await;
+    assert!(exchanged.is_ok(), "through the relays: {exchanged:?}");
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]

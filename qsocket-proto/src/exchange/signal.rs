@@ -13,6 +13,12 @@ use thiserror::Error;
 /// Longest memo, in bytes.
 pub const MAX_MEMO: usize = 1024;
 
+/// Longest signal: header, receipts of all relays, and the longest memo.
+pub const MAX_SIGNAL: usize = 2 + MAX_POST_HEADER + 4 + MAC_BYTES * RELAYS + 2 + MAX_MEMO + TAG;
+
+const _: () =
+    assert!(Principal::BYTES + MAX_SIGNAL <= crate::frame::MAX_CALL, "a relay passes it on in one call");
+
 /// Fewer than sixteen relays gave a receipt.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{good} relays keep a share; 16 are needed")]

@@ -10,4 +10,6 @@ mod postgres;
 mod program;
 mod recipes;
 mod redis;
+#[path = "../../../tests/programs/postgres.rs"]
+mod server;
 mod tonic;

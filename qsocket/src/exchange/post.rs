@@ -1,5 +1,6 @@
 //! The client's side of a key exchange: post, signal, confirmation.
 
+use super::port;
 use crate::endpoint::Network;
 use crate::keys::{KeyInfo, LiveKeys, Origin, SharedKey, StoreError, StoredKey};
 use qsocket_files::rng::OsRng;
@@ -10,11 +11,12 @@ use qsocket_proto::ids::{PathId, PathSet, Principal, RELAYS, Role, SIXTEEN};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// For posting and for signalling, each.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -22,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long the posts of further relays are awaited when sixteen have theirs: every share more is one more relay that
 /// may fail before the server fetches.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long the signalling port has, before relays are asked: a fetch takes less.
+const DIRECT: Duration = Duration::from_secs(5);
 
 /// Relays that are asked at once to pass a signal on. Ten are one more than may be missing or lie.
 const SIGNALS: usize = 10;
@@ -33,13 +38,15 @@ pub struct Terms {
     pub keep: Duration,
     /// How long the key is valid, in whole seconds; `None` for no end.
     pub lifetime: Option<Duration>,
+    /// The server's signalling port. Tried first; without one, or if it does not answer, relays pass the signal on.
+    pub signal_at: Option<SocketAddr>,
     /// For the server's eyes: who this is, what the key is for. At most [`MAX_MEMO`] bytes.
     pub memo: Vec<u8>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(600), lifetime: None, memo: Vec::new() }
+        Self { keep: Duration::from_secs(600), lifetime: None, signal_at: None, memo: Vec::new() }
     }
 }
 
@@ -164,7 +171,7 @@ pub(crate) async fn exchange(
     let run = async {
         let post = post(network, server, &terms).await?;
         let relays = post.taken();
-        let post = signal(network, server, post).await?;
+        let post = signal(network, server, terms.signal_at, post).await?;
         let (id, key) = post.into_key();
         // The id is 16 bytes of the system's generator: it is not all zero.
         let key = SharedKey::new(id, server, key).ok_or(ExchangeError::Closed)?;
@@ -241,8 +248,21 @@ async fn post(network: &Arc<Network>, server: Principal, terms: &Terms) -> Resul
 }
 
 /// Tells the server, through relay after relay until it confirms.
-async fn signal(network: &Arc<Network>, server: Principal, post: Post) -> Result<Post, ExchangeError> {
+async fn signal(
+    network: &Arc<Network>,
+    server: Principal,
+    port: Option<SocketAddr>,
+    post: Post,
+) -> Result<Post, ExchangeError> {
     let Ok(signal) = post.signal() else { return Err(ExchangeError::NotConfirmed(Answers::default())) };
+    if let Some(at) = port {
+        match timeout(DIRECT, port::ask(network.transport(), at, &signal)).await {
+            Ok(Ok((Status::Ok, word))) if post.is_confirmation(&word) => return Ok(post),
+            Ok(Ok((status, _))) => tracing::debug!(%at, %status, "the signalling port did not confirm"),
+            Ok(Err(error)) => tracing::debug!(%at, %error, "the signalling port cannot be reached"),
+            Err(_) => tracing::debug!(%at, "the signalling port does not answer"),
+        }
+    }
     let mut body = Vec::with_capacity(Principal::BYTES + signal.len());
     body.put(&server.to_bytes());
     body.put(&signal);

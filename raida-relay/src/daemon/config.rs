@@ -5,6 +5,7 @@ use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::hop::HANDSHAKE_TIMEOUT;
 use qsocket_proto::ids::PathId;
 use qsocket_proto::relay::MAX_HOPS_PER_ADDRESS;
+use raida_relay::posts::{POSTS_PER_POSTER, POSTS_PER_RECEIVER, PostQuota};
 use raida_relay::{HANDSHAKES_PER_SECOND, Limits, MAX_CONNECTIONS, STALLED_AFTER};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ mod range {
     pub(super) const HANDSHAKE_SECONDS: RangeInclusive<i64> = 1..=5;
     pub(super) const STALLED_SECONDS: RangeInclusive<i64> = 1..=3_600;
     pub(super) const DRAIN_SECONDS: RangeInclusive<i64> = 0..=300;
+    /// Every name is some hundred bytes on disk.
+    pub(super) const POSTS: RangeInclusive<i64> = 0..=1_000_000;
 }
 
 /// A configuration that was checked.
@@ -44,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// The store of principals.
     pub(crate) store: PathBuf,
+    /// Where posts of keys are kept.
+    pub(crate) posts: PostsAt,
     /// Who runs the relay, for status and metrics.
     pub(crate) operator: Option<String>,
     /// Where it stands, for status and metrics.
@@ -56,6 +61,15 @@ pub(crate) struct Config {
     pub(crate) limits: LimitSettings,
     /// What is logged, and how.
     pub(crate) log: LogSettings,
+}
+
+/// Where a relay keeps posts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PostsAt {
+    /// A file of SQLite, made when it is not there.
+    File(PathBuf),
+    /// A database of PostgreSQL. The address holds no password.
+    Postgres(String),
 }
 
 /// `[limits]`.
@@ -73,6 +87,8 @@ pub(crate) struct LimitSettings {
     pub(crate) stalled: Duration,
     /// How long waiting bytes are let out at the end.
     pub(crate) drain: Duration,
+    /// Posts of keys that are kept.
+    pub(crate) posts: PostQuota,
 }
 
 /// `[log]`.
@@ -93,6 +109,7 @@ impl LimitSettings {
             handshakes_per_second: self.handshakes_per_second,
             handshake: self.handshake,
             stalled: self.stalled,
+            posts: self.posts,
             ..Limits::default()
         }
     }
@@ -105,6 +122,7 @@ struct Raw {
     network: Spanned<i64>,
     listen: Spanned<String>,
     store: Spanned<String>,
+    posts: Option<Spanned<String>>,
     operator: Option<Spanned<String>>,
     region: Option<Spanned<String>>,
     #[serde(default)]
@@ -131,6 +149,8 @@ struct RawLimits {
     handshake_seconds: Option<Spanned<i64>>,
     stalled_seconds: Option<Spanned<i64>>,
     drain_seconds: Option<Spanned<i64>>,
+    posts_per_poster: Option<Spanned<i64>>,
+    posts_per_receiver: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,6 +181,7 @@ impl Config {
                 .ok_or_else(|| file.error(&raw.relay, "relay: write 0 to 24"))?,
             network: number(&file, &raw.network, "network", &(0..=i64::from(u16::MAX)))? as u16,
             listen,
+            posts: posts(&file, raw.posts.as_ref(), &raw.store)?,
             store: file.resolve(&raw.store),
             operator: tag(&file, raw.operator, "operator")?,
             region: tag(&file, raw.region, "region")?,
@@ -179,6 +200,7 @@ impl Config {
             ("network", self.network != new.network),
             ("listen", self.listen != new.listen),
             ("store", self.store != new.store),
+            ("posts", self.posts != new.posts),
             ("dial_any_address", self.dial_any_address != new.dial_any_address),
             ("admin.listen", self.admin != new.admin),
             ("limits", LimitSettings { drain: new.limits.drain, ..self.limits } != new.limits),
@@ -187,6 +209,30 @@ impl Config {
         .into_iter()
         .find_map(|(name, differs)| differs.then_some(name))
     }
+}
+
+/// Where posts are kept, unless said: beside the store.
+fn posts(
+    file: &SettingsFile,
+    text: Option<&Spanned<String>>,
+    store: &Spanned<String>,
+) -> Result<PostsAt, SettingsError> {
+    let Some(text) = text else { return Ok(PostsAt::File(file.resolve(store).with_file_name("posts.db"))) };
+    let Some(address) = ["postgres://", "postgresql://"].iter().find_map(|s| text.get_ref().strip_prefix(s))
+    else {
+        if text.get_ref().is_empty() {
+            let what = "posts names no file; write \"posts.db\", or postgres://USER@HOST/DATABASE";
+            return Err(file.error(text, what));
+        }
+        return Ok(PostsAt::File(file.resolve(text)));
+    };
+    let user = address.split(['/', '?']).next().and_then(|authority| authority.rsplit_once('@'));
+    if user.is_some_and(|(user, _)| user.contains(':')) || address.contains("password=") {
+        let what = "posts holds a password, which everybody sees who may read this file; put it into a password file \
+                    (variable PGPASSFILE) and write postgres://USER@HOST/DATABASE";
+        return Err(file.error(text, what));
+    }
+    Ok(PostsAt::Postgres(text.get_ref().clone()))
 }
 
 fn number(
@@ -258,6 +304,7 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
     let seconds = |value, name, range, default: Duration| {
         get(value, name, range, default.as_secs()).map(Duration::from_secs)
     };
+    let posts = |value, name, default: u32| get(value, name, &range::POSTS, default.into()).map(|n| n as u32);
     Ok(LimitSettings {
         hops_per_address: hops as u32,
         connections: connections as usize,
@@ -270,6 +317,10 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
         )?,
         stalled: seconds(&raw.stalled_seconds, "stalled_seconds", &range::STALLED_SECONDS, STALLED_AFTER)?,
         drain: seconds(&raw.drain_seconds, "drain_seconds", &range::DRAIN_SECONDS, DRAIN)?,
+        posts: PostQuota {
+            per_poster: posts(&raw.posts_per_poster, "posts_per_poster", POSTS_PER_POSTER)?,
+            per_receiver: posts(&raw.posts_per_receiver, "posts_per_receiver", POSTS_PER_RECEIVER)?,
+        },
     })
 }
 

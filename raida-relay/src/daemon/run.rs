@@ -6,11 +6,10 @@ use super::log::Log;
 use super::notify::{State, notify};
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
-use super::{admin, harden, log, status};
+use super::{admin, harden, log, posts, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
-use raida_relay::posts::MemoryPosts;
 use raida_relay::{Relay, RelayConfig};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -180,6 +179,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
     let Loaded { revision, roster, banned } = store.load().await.with_context(|| file.to_string())?;
     roster.check(config.network, config.dial_any_address).with_context(|| file.to_string())?;
     let principals = roster.table.len();
+    let posts = posts::open(&config.posts, config.relay).await.with_context(|| file.to_string())?;
     // It starts as a relay that knows nobody, and is told at once.
     let relay = Relay::spawn(RelayConfig {
         path: config.relay,
@@ -189,7 +189,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
         listen: config.listen.into(),
         dial_any_address: config.dial_any_address,
         limits: config.limits.limits(),
-        posts: Arc::new(MemoryPosts::default()),
+        posts: Arc::new(posts),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
     relay.replace(roster).with_context(|| file.to_string())?;

@@ -153,6 +153,42 @@ pub(crate) struct Store {
 
 type Db<'a> = Transaction<'a, Any>;
 
+/// Opens a file of SQLite that nobody else can read or change, and makes it if there is none: for tables other than
+/// those of principals.
+///
+/// # Errors
+/// As [`Store::open`].
+pub(crate) async fn private_file(path: &Path) -> Result<AnyPool, StoreError> {
+    let place = match file::check(path) {
+        Err(FileError::Missing { .. }) => file::create(path)?,
+        checked => checked?,
+    };
+    pool(path, &place, Access::Write).await
+}
+
+async fn pool(path: &Path, place: &Path, access: Access) -> Result<AnyPool, StoreError> {
+    sqlx::any::install_default_drivers();
+    let url = file::url(place, access).ok_or_else(|| StoreError::Content {
+        path: path.to_owned(),
+        what: "the path is not UTF-8; rename the file or its folder".to_owned(),
+    })?;
+    let pool = AnyPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(BUSY_TIMEOUT * 2)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // `secure_delete` overwrites what is deleted: a removed number is gone from the file.
+                for pragma in ["PRAGMA busy_timeout = 5000", "PRAGMA secure_delete = ON"] {
+                    sqlx::raw_sql(pragma).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(&url)
+        .await;
+    pool.map_err(|source| StoreError::Database { path: path.to_owned(), source })
+}
+
 impl Store {
     /// Makes an empty store with mode 0600 for one relay of one network.
     ///
@@ -204,27 +240,7 @@ impl Store {
     }
 
     async fn connect(path: &Path, place: &Path, access: Access) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let url = file::url(place, access).ok_or_else(|| StoreError::Content {
-            path: path.to_owned(),
-            what: "the path is not UTF-8; rename the file or its folder".to_owned(),
-        })?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(BUSY_TIMEOUT * 2)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // `secure_delete` overwrites what is deleted: a removed number is gone from the file.
-                    for pragma in ["PRAGMA busy_timeout = 5000", "PRAGMA secure_delete = ON"] {
-                        sqlx::raw_sql(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await;
-        let pool = pool.map_err(|source| StoreError::Database { path: path.to_owned(), source })?;
-        Ok(Self { pool, path: path.to_owned() })
+        Ok(Self { pool: pool(path, place, access).await?, path: path.to_owned() })
     }
 
     /// Closes the file.

@@ -9,13 +9,13 @@ const fn who(serial: u32) -> Principal {
 const POSTER: Principal = who(1);
 const RECEIVER: Principal = who(2);
 const OTHER: Principal = who(3);
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
 fn key(n: u8) -> KeyId {
     KeyId([n; 16])
 }
 
-fn post(n: u8, entry: &[u8]) -> NewPost<'_> {
+pub(super) fn post(n: u8, entry: &[u8]) -> NewPost<'_> {
     NewPost { poster: POSTER, receiver: RECEIVER, key: key(n), entry, until: NOW + 100 }
 }
 
@@ -27,7 +27,7 @@ fn entry(bytes: &[u8]) -> Got {
     Got::Entry(Zeroizing::new(bytes.to_vec()))
 }
 
-const QUOTA: PostQuota = PostQuota { per_poster: 4, per_receiver: 6 };
+pub(super) const QUOTA: PostQuota = PostQuota { per_poster: 4, per_receiver: 6 };
 
 /// All rules, on an empty store.
 pub(super) async fn keeps_the_rules(posts: &dyn Posts) {

@@ -1,0 +1,42 @@
+//! Opening the place where a relay keeps posts.
+
+use super::config::PostsAt;
+use super::store::{StoreError, private_file};
+use qsocket_proto::ids::PathId;
+use raida_relay::posts::{PostsFailed, SqlPosts};
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+use std::time::Duration;
+
+/// Connections to PostgreSQL: as many calls of one relay are in the database at once.
+const CONNECTIONS: u32 = 8;
+
+/// How long a call waits for its turn. Below a caller's patience, so that it hears of the trouble.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// Why posts cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("posts: {0}")]
+    File(#[from] StoreError),
+    #[error("posts: {0}; check the setting `posts`, and that the database runs and lets this user in")]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Table(#[from] PostsFailed),
+}
+
+/// Opens the posts of one relay; makes the file or the table if there is none.
+///
+/// # Errors
+/// When others could read or change the file, or the database refuses.
+pub(crate) async fn open(at: &PostsAt, relay: PathId) -> Result<SqlPosts, OpenError> {
+    let pool: AnyPool = match at {
+        PostsAt::File(path) => private_file(path).await?,
+        PostsAt::Postgres(url) => {
+            sqlx::any::install_default_drivers();
+            let options = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+            options.connect(url).await?
+        }
+    };
+    Ok(SqlPosts::new(pool, relay).await?)
+}
