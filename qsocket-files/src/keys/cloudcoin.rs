@@ -79,7 +79,7 @@ fn parse(bytes: &[u8], role: Role, network: Option<u16>) -> Result<RaidaKey, Coi
     };
     let [_, _, denomination, a, b, c, d] = *coin;
     let principal = Principal {
-        network: network.unwrap_or(u16::from_be_bytes([header[2], header[3]])),
+        network: network.unwrap_or_else(|| u16::from_be_bytes([header[2], header[3]])),
         denomination: i8::from_be_bytes([denomination]),
         serial: u32::from_be_bytes([a, b, c, d]),
     };
