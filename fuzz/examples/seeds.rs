@@ -67,7 +67,36 @@ fn messages(target: &str) -> Vec<Vec<u8>> {
                 9, 10
             )
             .into_bytes(),
+            format!(
+                "kind = \"encryption-key\"\nversion = 1\nid = \"{:032x}\"\nwith = \"1.0.7\"\nown = \"1.0.5\"\n\
+                 name = \"wiki.example:443\"\ncreated = 2026-11-26T14:34:00Z\nexpires = 2099-01-01T00:00:00+01:00\n\
+                 origin = \"exchanged\"\nexchanged_over = 1\nexchanged_relays = [0, 7, 24]\nstate = \"retired\"\n\
+                 receive_until = 2027-01-01T00:00:00Z\nreplaces = [\"{:032x}\"]\n\
+                 replaced_until = 2026-12-01T00:00:00Z\nkey = \"{:064x}\"\n",
+                9, 8, 10
+            )
+            .into_bytes(),
+            format!(
+                "kind = \"encryption-key\"\nversion = 1\nid = \"{:032x}\"\nwith = \"1.0.7\"\nstate = \"revoked\"\n",
+                9
+            )
+            .into_bytes(),
         ],
+        "sealed_key_file" => vec![
+            format!(
+                "kind = \"sealed-key\"\nversion = 1\nkdf = \"argon2id\"\nmemory_kib = 65536\npasses = 3\nlanes = 4\n\
+                 salt = \"{:032x}\"\nnonce = \"{:024x}\"\nsealed = \"{:064x}\"\n",
+                1, 2, 3
+            )
+            .into_bytes(),
+        ],
+        "coin_file" => {
+            let mut coin = vec![9, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+            coin.extend_from_slice(b"Live Free or Die");
+            coin.extend_from_slice(&[0, 0, 0, 0, 0, 4, 0x12]);
+            (1..=25).for_each(|i| coin.extend_from_slice(&[i; 16]));
+            vec![coin]
+        }
         "enrolment_file" => ["request", "answer"]
             .map(|kind| {
                 let mut text = format!("kind = \"enrolment-{kind}\"\nversion = 1\nprincipal = \"1.0.5\"\n");

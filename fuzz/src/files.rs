@@ -1,11 +1,15 @@
 //! Files that people write: keys, enrolment, settings.
 
+use qsocket_files::keys::cloudcoin::{self, CoinError, NeverUsedElsewhere};
 use qsocket_files::keys::enrolment::{answer_text, load_answer, load_request, read_request, save_request};
+use qsocket_files::keys::sealed::{Exported, load_exported, read_exported};
 use qsocket_files::keys::{
-    KeyFileError, load_encryption_key, load_number, load_raida_key, save_encryption_key, save_raida_key,
+    KeyFileError, load_encryption_key, load_number, load_raida_key, load_stored_key, save_raida_key,
+    save_stored_key,
 };
 use qsocket_files::provision::Provision;
 use qsocket_files::settings::SettingsFile;
+use qsocket_proto::ids::{PathId, Role};
 use qsocket_proto::raida_key::{RaidaKey, Strength};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -66,20 +70,56 @@ pub fn raida_key(data: &[u8]) {
         save_raida_key(path, &key).expect("a private folder");
         let again = load_raida_key(path).expect("its own writing");
         assert_eq!((again.principal(), again.role()), (key.principal(), key.role()));
-        for relay in qsocket_proto::ids::PathId::all() {
+        for relay in PathId::all() {
             assert_eq!(again.number(relay).expose(), key.number(relay).expose());
         }
     });
 }
 
-/// An Encryption key.
+/// An Encryption key, with all that may be said of one.
 pub fn encryption_key(data: &[u8]) {
     with_file(data, |path| {
-        let Some(key) = check(data, load_encryption_key(path)) else { return };
-        save_encryption_key(path, &key).expect("a private folder");
-        let again = load_encryption_key(path).expect("its own writing");
-        assert_eq!((again.id(), again.with()), (key.id(), key.with()));
-        assert_eq!(again.key().expose(), key.key().expose());
+        let usable = check(data, load_encryption_key(path));
+        let Some(key) = check(data, load_stored_key(path)) else {
+            assert!(usable.is_none());
+            return;
+        };
+        let now = std::time::SystemTime::now();
+        assert_eq!(usable.is_some(), key.info().opens(now), "a key that is named alone opens connections");
+        save_stored_key(path, &key).expect("a private folder");
+        let again = load_stored_key(path).expect("its own writing");
+        assert_eq!(again.info(), key.info());
+        assert_eq!(again.secret().map(|s| *s.expose()), key.secret().map(|s| *s.expose()));
+    });
+}
+
+/// A key under a passphrase, which is not opened: that costs what the file asks for, within its bounds.
+pub fn sealed_key(data: &[u8]) {
+    with_file(data, |path| {
+        let from_file = check(data, load_exported(path));
+        let piped = check(data, read_exported(data, "pipe"));
+        assert_eq!(from_file.is_some(), piped.is_some(), "a pipe is as good as a file");
+        let Some(Exported::Sealed(key)) = from_file else { return };
+        let text = key.text();
+        let Ok(Exported::Sealed(again)) = read_exported(text.as_bytes(), "pipe") else {
+            panic!("its own writing")
+        };
+        assert_eq!((again.text(), again.cost()), (text, key.cost()));
+    });
+}
+
+/// A public coin.
+pub fn coin(data: &[u8]) {
+    with_file(data, |path| match cloudcoin::load(path, Role::Client, None, NeverUsedElsewhere) {
+        Ok(key) => {
+            assert_eq!(key.strength(), Strength::Bits128);
+            assert_eq!(data.len(), 439);
+            for (relay, number) in PathId::all().zip(data[39..].chunks(16)) {
+                assert_eq!(key.number(relay).expose(), number);
+            }
+        }
+        Err(CoinError::File(error)) => assert!(matches!(error, KeyFileError::TooLarge { .. }), "{error}"),
+        Err(_) => {}
     });
 }
 

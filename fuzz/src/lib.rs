@@ -24,7 +24,7 @@ pub use input::Input;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 21] = [
+pub const TARGETS: [(&str, Body); 23] = [
     ("hop_hello", formats::hop_hello),
     ("hop_accept", formats::hop_accept),
     ("hop_handshake", hop::handshake),
@@ -41,6 +41,8 @@ pub const TARGETS: [(&str, Body); 21] = [
     ("grid", formats::grid),
     ("raida_key_file", files::raida_key),
     ("encryption_key_file", files::encryption_key),
+    ("sealed_key_file", files::sealed_key),
+    ("coin_file", files::coin),
     ("enrolment_file", files::enrolment),
     ("settings_file", files::settings),
     ("relay", relay::operations),

@@ -25,6 +25,7 @@ pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::ids::KeyId;
 use qsocket_proto::ids::Principal;
 use qsocket_proto::raida_key::RaidaKey;
+pub use qsocket_proto::raida_key::Strength;
 pub use ring::{Keyring, NoUsableKey};
 use std::fmt;
 use std::io;

@@ -4,6 +4,7 @@
 //! TOML with errors that name file and line ([`settings`]), the key material of a whole RAIDA ([`provision`]).
 //! Programs use it through `qsocket` and `raida-relay`.
 
+pub mod harden;
 pub mod keys;
 pub mod moment;
 pub mod provision;

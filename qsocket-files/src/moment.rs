@@ -4,9 +4,9 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Reads date, time and offset from UTC; `None` for anything else.
+/// Reads date, time and offset from UTC; `None` for anything else, and for what [`show`] could not write.
 pub fn parse(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from).filter(|at| show(*at).is_some())
 }
 
 /// The seconds from 1970 to the first and the last second of the years that RFC 3339 can write, 0 to 9999.
@@ -50,5 +50,8 @@ mod tests {
         assert_eq!(whole_seconds(far), far);
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(show(before).as_deref(), Some("1969-12-31T23:59:59Z"));
+        assert!(parse("0000-01-01T00:00:00Z").is_some());
+        assert_eq!(parse("0000-01-01T00:00:00+01:00"), None);
+        assert_eq!(parse("9999-12-31T23:59:59-01:00"), None);
     }
 }

@@ -5,11 +5,12 @@ mod check;
 mod cli;
 mod config;
 mod enrol;
-mod harden;
+
 mod init;
 mod log;
 mod metrics;
 mod notify;
+mod open_files;
 mod posts;
 mod principal;
 mod run;
@@ -19,6 +20,7 @@ mod store;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use qsocket_files::harden::harden;
 use rustix::fs::Mode;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ pub(crate) fn main() -> ExitCode {
     // Whatever this program writes, the journals of SQLite included, is for its own user alone.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let Cli { command } = Cli::parse();
-    let done = harden::harden().and_then(|()| match command {
+    let done = harden().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Run(args) => run::run(&args),
         Command::Cluster(args) => run::cluster(&args),
         Command::Check(args) => check::check(&args),

@@ -167,7 +167,7 @@ impl<'a> Document<'a> {
 
     fn moment(&self, value: Value<'_, 'a>, name: &str) -> Result<SystemTime, Problem> {
         let parsed = value.get_ref().as_datetime().and_then(|at| moment::parse(&at.to_string()));
-        parsed.ok_or_else(|| {
+        parsed.map(moment::whole_seconds).ok_or_else(|| {
             let what =
                 "write date, time and offset from UTC without quotes, for example 2027-01-31T00:00:00Z";
             self.problem(value, format!("{name}: {what}"))

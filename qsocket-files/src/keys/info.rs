@@ -47,8 +47,10 @@ pub enum NameError {
     /// Characters that shells, terminals or files would take for something else.
     #[error("a name has 1 to {MAX_NAME} letters, digits and . - _ : @ [ ], for example dns.example:53")]
     Syntax,
-    /// It would be taken for a principal or an id wherever one of them may stand too.
-    #[error("this reads as a principal or an id; choose a name that is neither, for example dns.example")]
+    /// It would be taken for a principal, an id or a RAIDA key wherever one of them may stand too.
+    #[error(
+        "this reads as a principal, an id or `raida:…`; choose a name that does not, for example dns.example"
+    )]
     Ambiguous,
 }
 
@@ -60,7 +62,7 @@ impl FromStr for KeyName {
         if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(fits) {
             return Err(NameError::Syntax);
         }
-        if text.parse::<Principal>().is_ok() || parse_id(text).is_some() {
+        if text.parse::<Principal>().is_ok() || parse_id(text).is_some() || text.starts_with("raida:") {
             return Err(NameError::Ambiguous);
         }
         Ok(Self(text.to_owned()))
@@ -238,15 +240,17 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
-    /// Puts the parts together; `None` when the id is all zero, which stands for no key. The secret of a revoked key is
-    /// dropped.
+    /// Puts the parts together; `None` for what no file can hold: an id that is all zero, which stands for no key, or `own`
+    /// and `with` that are one principal or in different networks. The secret of a revoked key is dropped.
     pub fn new(info: KeyInfo, secret: impl Into<Arc<EncryptionKey>>) -> Option<Self> {
         Self::from_parts(info, Some(secret.into()))
     }
 
     pub(super) fn from_parts(info: KeyInfo, secret: Option<Arc<EncryptionKey>>) -> Option<Self> {
         let revoked = info.state == KeyState::Revoked;
-        let fits = info.id.0 != [0; 16] && (revoked || secret.is_some());
+        let own = info.own.is_none_or(|own| own != info.with && own.network == info.with.network);
+        let replaces = info.replaces.len() <= MAX_REPLACED && !info.replaces.contains(&info.id);
+        let fits = info.id.0 != [0; 16] && own && replaces && (revoked || secret.is_some());
         fits.then(|| Self { info, secret: secret.filter(|_| !revoked) })
     }
 
@@ -308,5 +312,31 @@ impl From<&SharedKey> for StoredKey {
 impl fmt::Debug for StoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredKey").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_and_taken_for_nothing_else() {
+        for good in ["a", "dns.example:53", "[2001:db8::1]:53", "alice@home", &"a".repeat(MAX_NAME)] {
+            assert_eq!(good.parse::<KeyName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\"b", "a\nb", "ä", "a/b", "a\\b", "*", &"a".repeat(MAX_NAME + 1)] {
+            assert_eq!(bad.parse::<KeyName>(), Err(NameError::Syntax), "{bad}");
+        }
+        for taken in ["1.0.7", "raida:1.0.7.client", &"0a".repeat(16)] {
+            assert_eq!(taken.parse::<KeyName>(), Err(NameError::Ambiguous), "{taken}");
+        }
+    }
+
+    #[test]
+    fn ids_are_32_hex_digits() {
+        assert_eq!(parse_id(&"0aF".repeat(11)[..32]).map(|id| id.0[0]), Some(0x0a));
+        for bad in ["", "0a", &"0g".repeat(16), &"+a".repeat(16), &"0a".repeat(17)] {
+            assert_eq!(parse_id(bad), None, "{bad}");
+        }
     }
 }

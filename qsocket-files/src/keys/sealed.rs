@@ -169,7 +169,8 @@ pub enum AnyKey {
 }
 
 impl AnyKey {
-    fn text(&self) -> Zeroizing<String> {
+    /// The text of an ordinary key file, for a pipe: it holds the secret.
+    pub fn text(&self) -> Zeroizing<String> {
         match self {
             Self::Raida(key) => format::write_raida_key(key),
             Self::Encryption(key) => format::encryption::write(key),

@@ -267,7 +267,7 @@ impl KeyStore {
         let mut contents = Contents::default();
         for (name, path) in locked.names(locked::RAIDA)? {
             match locked.read_raida(&name, &path) {
-                Ok(key) => contents.raida.push(RaidaKeyInfo::of(&key)),
+                Ok(key) => contents.raida.push(RaidaKeyInfo::from(&key)),
                 Err(e) => contents.problems.push(e),
             }
         }
@@ -329,8 +329,8 @@ impl KeyStore {
     }
 }
 
-impl RaidaKeyInfo {
-    fn of(key: &RaidaKey) -> Self {
+impl From<&RaidaKey> for RaidaKeyInfo {
+    fn from(key: &RaidaKey) -> Self {
         Self { principal: key.principal(), role: key.role(), strength: key.strength() }
     }
 }

@@ -352,3 +352,93 @@ fn commands_survive_the_shell() {
         assert_eq!(quoted(Path::new(path)), want);
     }
 }
+
+/// A key with all that a file may say of one.
+fn full_text() -> String {
+    let (old, key) = ("0b".repeat(16), "c3".repeat(32));
+    format!(
+        "kind = \"encryption-key\"\nversion = 1\nid = \"{}\"\nwith = \"1.0.7\"\nown = \"1.0.1042\"\n\
+         name = \"wiki.example\"\ncreated = 2026-11-26T14:34:00Z\nexpires = 2999-01-01T00:00:00Z\n\
+         origin = \"exchanged\"\nexchanged_over = 3\nexchanged_relays = [0, 7, 24]\nreplaces = [\"{old}\"]\n\
+         replaced_until = 2027-01-01T00:00:00Z\nkey = \"{key}\"\n",
+        "0a".repeat(16)
+    )
+}
+
+#[test]
+fn what_is_known_of_a_key_is_read_and_written() {
+    let (_dir, path) = folder_with(full_text());
+    let key = load_stored_key(&path).unwrap();
+    let info = key.info();
+    assert_eq!(info.own.unwrap().to_string(), "1.0.1042");
+    assert_eq!(info.name.as_ref().unwrap().as_str(), "wiki.example");
+    assert_eq!(info.created, crate::moment::parse("2026-11-26T14:34:00Z"));
+    let Origin::Exchanged { network: 3, relays } = info.origin else { panic!("{:?}", info.origin) };
+    assert_eq!(relays.iter().map(PathId::get).collect::<Vec<_>>(), [0, 7, 24]);
+    assert_eq!(info.replaces, [KeyId([0x0b; 16])]);
+    save_stored_key(&path, &key).unwrap();
+    assert_eq!(load_stored_key(&path).unwrap().info(), info);
+    assert!(fs::read_to_string(&path).unwrap().ends_with(full_text().split_once("id =").unwrap().1));
+    // As a configuration names it alone.
+    assert_eq!(load_encryption_key(&path).unwrap().id(), info.id);
+}
+
+#[test]
+fn what_a_file_says_of_a_key_is_checked() {
+    for (from, to, line, what) in [
+        ("own = \"1.0.1042\"", "own = \"1.0.7\"", 5, "own: this is the principal in `with`"),
+        ("own = \"1.0.1042\"", "own = \"2.0.1042\"", 5, "own: it is in another network"),
+        ("own = \"1.0.1042\"", "own = \"me\"", 5, "own: write a principal"),
+        ("wiki.example", "two words", 6, "name: a name has 1 to 255"),
+        ("wiki.example", "1.0.7", 6, "name: this reads as a principal"),
+        ("2026-11-26T14:34:00Z", "2026-11-26", 7, "created: write date, time and offset"),
+        ("2026-11-26T14:34:00Z", "\"2026-11-26T14:34:00Z\"", 7, "created: write date, time and offset"),
+        ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00", 8, "expires: write date, time and offset"),
+        ("\"exchanged\"", "\"found\"", 9, "origin: write \"generated\""),
+        ("\"exchanged\"", "\"generated\"", 10, "exchanged_over: it belongs to origin = \"exchanged\""),
+        (
+            "exchanged_over = 3",
+            "exchanged_over = 65536",
+            10,
+            "exchanged_over: write a whole number, 0 to 65535",
+        ),
+        ("exchanged_over = 3\n", "", 13, "the field `exchanged_over` is missing"),
+        ("[0, 7, 24]", "[0, 7, 25]", 11, "exchanged_relays: write different numbers"),
+        ("[0, 7, 24]", "[0, 7, 7]", 11, "exchanged_relays: write different numbers"),
+        ("[0, 7, 24]", "7", 11, "exchanged_relays: write different numbers"),
+        ("replaces = [\"", "replaces = [\"0", 12, "replaces: write each id as 32 hex digits"),
+        ("0b", "0a", 12, "replaces: a key does not replace itself"),
+        ("replaces = ", "state = \"retired\"\n# = ", 14, "replaced_until: it belongs to `replaces`"),
+        ("created =", "receive_until =", 7, "receive_until: it belongs to state = \"retired\""),
+        ("name = \"wiki.example\"", "state = \"lost\"", 6, "state: write \"active\", \"retired\" or"),
+    ] {
+        let (_dir, path) = folder_with(full_text().replace(from, to));
+        let (at, problem) = match load_stored_key(&path) {
+            Err(KeyFileError::Content { line, problem, .. }) => (line, problem),
+            other => panic!("{to}: {other:?}"),
+        };
+        assert!(problem.contains(what), "{to}: {problem}");
+        assert_eq!(at, line, "{to}: {problem}");
+    }
+}
+
+#[test]
+fn a_key_that_may_not_be_used_is_not_taken_by_its_file_alone() {
+    for (state, what) in [
+        ("state = \"revoked\"", "the key is revoked; install a new one"),
+        ("state = \"retired\"", "name the folder of the store as `keys`"),
+        ("expires = 2020-01-01T00:00:00Z", "the key has expired; install a new one"),
+    ] {
+        let text = encryption_text().replace("key = ", &format!("{state}\nkey = "));
+        let (line, problem) = encryption_refusal(&text);
+        assert!(problem.contains(what), "{problem}");
+        assert_eq!(line, 5);
+        let (_dir, path) = folder_with(text);
+        load_stored_key(&path).unwrap();
+    }
+    // A revoked key needs no secret, any other one does.
+    let without = encryption_text().split("key = \"c3").next().unwrap().to_owned();
+    assert!(encryption_refusal(&without).1.contains("the field `key` is missing"));
+    let (_dir, path) = folder_with(without + "state = \"revoked\"\n");
+    assert!(load_stored_key(&path).unwrap().secret().is_none());
+}

@@ -502,3 +502,26 @@ fn a_program_adds_networks_up_to_a_limit() {
     assert_eq!(refused(&server, membership(2).1), SettingError::ListenMissing(2));
     assert!(server.with_membership(membership(2).1.with_listen(listen)).is_ok());
 }
+
+#[test]
+fn a_folder_of_keys_is_read_and_its_refusal_names_the_line() {
+    let (dir, path) = folder_with(format!("keys = \"store\"\n{MINIMAL}"));
+    let refused = |want: &str| match Config::from_file(&path) {
+        Err(e @ ConfigError::Keys { line: 1, .. }) => assert!(e.to_string().contains(want), "{e}"),
+        other => panic!("{other:?}"),
+    };
+    refused("config.toml:1: ");
+    let store = crate::keys::KeyStore::create(dir.path().join("store")).unwrap();
+    let key = crate::keys::load_stored_key(dir.path().join("keys/enc.toml")).unwrap();
+    store.install(&key).unwrap();
+    let config = Config::from_file(&path).unwrap();
+    assert_eq!(config.keys().unwrap().keyring().len(), 1);
+    assert!(config.encryption_keys().is_empty());
+
+    fs::write(store.encryption_file(key.id()), "kind = 1\n").unwrap();
+    refused("05.toml:1: kind: write it in quotes");
+    fs::set_permissions(store.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    refused("run: chmod 700");
+    let e = io::Error::from(Config::from_file(&path).unwrap_err());
+    assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
+}

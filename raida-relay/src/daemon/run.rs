@@ -6,7 +6,7 @@ use super::log::Log;
 use super::notify::{State, notify};
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
-use super::{admin, harden, log, posts, status};
+use super::{admin, log, open_files, posts, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
@@ -110,7 +110,7 @@ fn serve(configs: Vec<Config>) -> anyhow::Result<ExitCode> {
         bail!("no relay to run");
     };
     let log = log::init(level, *format)?;
-    harden::raise_open_files(files_needed(&configs));
+    open_files::raise_open_files(files_needed(&configs));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         // Before anything is started, so that no signal is missed.

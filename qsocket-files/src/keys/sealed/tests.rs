@@ -188,3 +188,16 @@ fn revoked_keys_can_be_carried_too() {
     assert_eq!(again.info().state, KeyState::Revoked);
     assert!(again.secret().is_none());
 }
+
+/// `vectors/sealed.json`: what another program seals by the text of `docs/keys.md` opens here.
+#[test]
+fn a_file_of_another_program_opens() {
+    let known: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../vectors/sealed.json")).unwrap();
+    let of = |field: &str| known[field].as_str().unwrap();
+    let key = reread(of("file")).unwrap().open(&passphrase(of("passphrase"))).unwrap();
+    let AnyKey::Encryption(key) = key else { panic!() };
+    assert_eq!(key.id().0, std::array::from_fn(|i| i as u8 + 1));
+    assert_eq!(key.secret().unwrap().expose(), &std::array::from_fn(|i| i as u8));
+    assert!(key.info().origin == Origin::PreShared && key.info().created.is_none());
+}

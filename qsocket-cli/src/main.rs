@@ -1,0 +1,35 @@
+//! The program `qsocket`: administers the keys of clients and servers. `docs/keys.md` is its manual.
+
+mod cli;
+mod keys;
+mod output;
+mod pages;
+mod passphrase;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use qsocket_files::harden::harden;
+use rustix::fs::Mode;
+use std::process::ExitCode;
+
+/// Reads the command line and does what it says.
+///
+/// Exit codes: 0 done, 1 failed (the reason is on standard error), 2 the command line is wrong, 3 `keys verify` found
+/// relays that do not hold the key, and sixteen or more that do.
+fn main() -> ExitCode {
+    // Whatever this program writes is for its own user alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let Cli { command } = Cli::parse();
+    let done = harden().map_err(anyhow::Error::from).and_then(|()| match command {
+        Command::Keys(args) => keys::keys(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
+    });
+    match done {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("qsocket: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
