@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 /// Longest time from now that a flag may name, in days: a century. What is meant to last longer has no end.
 const MAX_DAYS: u64 = 36_525;
 
-/// Administers the keys of QSocket.
+/// Administers the keys of QSocket, and exchanges them.
 #[derive(Debug, Parser)]
 #[command(
     name = "qsocket",
     version,
-    about = "Administers the keys of QSocket",
-    long_about = "Administers the keys of QSocket.\n\n\
+    about = "Administers the keys of QSocket, and exchanges them",
+    long_about = "Administers the keys of QSocket, and exchanges them.\n\n\
         The manual is docs/keys.md. Exit codes: 0 done, 1 failed and the reason is on standard error, 2 the command \
         line is wrong, 3 `keys verify` found relays that do not hold the key, and sixteen or more that do."
 )]
@@ -37,10 +37,67 @@ pub(crate) enum Command {
     /// Programs whose configuration names the folder (`keys = "DIR"`) see a change within a quarter of a second; their next
     /// connection uses it.
     Keys(KeysArgs),
+    /// Exchanges an Encryption key with a server by way of 25 relays
+    ///
+    /// The key goes into the folder that the configuration names (`keys = "DIR"`), and so it does at the server, which must
+    /// take keys: `qsocket receive`, or a program whose configuration says `receive_keys = true`. The next connection uses
+    /// it. Nine of the relays may be missing or lie.
+    Exchange(ExchangeArgs),
+    /// Takes the keys that clients exchange with a server, until Ctrl-C
+    ///
+    /// For a server whose own program does not run, or does not take keys itself: relays dial the server's ports, so only
+    /// one program can listen there. Prints a line for each key.
+    Receive(ReceiveArgs),
     /// Prints a script that completes this program's command line
     Completions(CompletionsArgs),
     /// Prints the manual page, or writes one page for each command into a folder
     Man(ManArgs),
+}
+
+/// Flags of `exchange`.
+#[derive(Debug, Args)]
+pub(crate) struct ExchangeArgs {
+    /// The server: its principal, network.denomination.serial, or name:port as the configuration knows it
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+    /// The client's configuration; otherwise the one that $QSOCKET_CONFIG names, or the default place
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A word for the server's eyes, such as who this is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) memo: Option<String>,
+    /// Until when the key is valid: a time as 2027-01-31T00:00:00Z, or from now as 90d or 12h
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) lifetime: Option<When>,
+    /// Seconds for which the relays keep the shares
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(60..=604_800))]
+    pub(crate) keep: u64,
+    /// The server's signalling port; relays pass the signal on where it does not answer
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) signal_at: Option<SocketAddr>,
+    /// One JSON document on standard output, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `receive`.
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveArgs {
+    /// Where the relays reach the server: this port and the 24 that follow
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The server's configuration; otherwise the one that $QSOCKET_CONFIG names, or the default place
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A port at which clients bring signals themselves; otherwise relays pass them on
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) signals: Option<SocketAddr>,
+    /// End when so many keys have come
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// One JSON document in each line of standard output, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `completions`.

@@ -1,6 +1,7 @@
-//! The program `qsocket`: administers the keys of clients and servers. `docs/keys.md` is its manual.
+//! The program `qsocket`: administers the keys of clients and servers, and exchanges them. `docs/keys.md` is its manual.
 
 mod cli;
+mod exchange;
 mod keys;
 mod output;
 mod pages;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let done = harden().map_err(anyhow::Error::from).and_then(|()| match command {
         Command::Keys(args) => keys::keys(&args),
+        Command::Exchange(args) => exchange::exchange(&args),
+        Command::Receive(args) => exchange::receive(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     });

@@ -8,6 +8,7 @@ use super::{
     Redundancy, RelayAddresses, SettingError, Tuning,
 };
 use crate::access::{AccessList, LiveDirectory};
+use crate::exchange::KeyReceiver;
 use crate::keys::{KeyFileError, LiveKeys, load_encryption_key, load_raida_key};
 use crate::resolve::{ConfigNames, Place};
 use one_or_many::OneOrMany;
@@ -26,6 +27,7 @@ struct RawConfig {
     #[serde(default)]
     encryption_keys: Vec<Spanned<String>>,
     keys: Option<Spanned<String>>,
+    receive_keys: Option<Spanned<bool>>,
     raida: Spanned<OneOrMany<RawRaida>>,
     #[serde(default)]
     names: BTreeMap<Spanned<String>, OneOrMany<RawName>>,
@@ -324,6 +326,21 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
             source: source_of,
         })?;
         config = config.with_keys(keys);
+    }
+    if let Some(receive) = raw.receive_keys.as_ref().filter(|receive| *receive.get_ref()) {
+        let what = match (config.keys().cloned(), config.identity().1) {
+            (Some(keys), Role::Server) => {
+                config = config.with_key_receiver(KeyReceiver::new(keys));
+                None
+            }
+            (None, _) => Some("receive_keys needs a folder to keep them in; add: keys = \"keys\""),
+            (_, Role::Client) => {
+                Some("receive_keys is for servers, and the RAIDA key is a client's; leave it out")
+            }
+        };
+        if let Some(what) = what {
+            return Err(source.error(receive, what).into());
+        }
     }
     let allow = raw.listen.allow.as_deref().map(|list| source.principals(list, &config)).transpose()?;
     let access = AccessList { allow, deny: source.principals(&raw.listen.deny, &config)? };

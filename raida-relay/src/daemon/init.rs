@@ -23,6 +23,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// The folder of Encryption keys beside a principal's configuration.
+const KEYS: &str = "keys";
+
 /// Most clients, and most servers, of one call: every relay's store takes a row for each.
 const MAX_PRINCIPALS: i64 = 1_000;
 
@@ -140,6 +143,7 @@ async fn write(plan: &Plan, dir: &Path) -> anyhow::Result<()> {
     for member in plan.members() {
         let member_dir = dir.join(&member.folder);
         folder(&member_dir)?;
+        folder(&member_dir.join(KEYS))?;
         file(&member_dir.join("config.toml"), &plan.config(member))?;
         match &keys {
             Some(keys) => {

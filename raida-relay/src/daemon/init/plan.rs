@@ -1,6 +1,6 @@
 //! What `init` is to make, checked before anything is written.
 
-use super::{InitArgs, hosts, hosts::Host, shown};
+use super::{InitArgs, KEYS, hosts, hosts::Host, shown};
 use crate::daemon::enrol;
 use crate::daemon::principal;
 use anyhow::bail;
@@ -113,7 +113,11 @@ impl Plan {
 
     /// A principal's `config.toml`.
     pub(super) fn config(&self, member: &Member) -> String {
-        let mut out = format!("key = \"{}\"\n\n[raida]\nnetwork = {}\n", member.key_file(), self.network);
+        let mut out = format!("key = \"{}\"\nkeys = \"{KEYS}\"\n", member.key_file());
+        if member.role == Role::Server {
+            out += "receive_keys = true\n";
+        }
+        let _ = write!(out, "\n[raida]\nnetwork = {}\n", self.network);
         match self.base {
             Some(base) => drop(writeln!(out, "base = \"{base}\"")),
             None => {
