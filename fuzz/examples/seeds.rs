@@ -3,6 +3,7 @@
 
 use qsocket_fuzz::TARGETS;
 use qsocket_proto::control::{Ack, ControlFrame, PartialAck, PathCount, StreamAck};
+use qsocket_proto::exchange::{FetchId, Get, Post, PostTerms};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
 use qsocket_proto::grid::{StripeId, StripeSet};
 use qsocket_proto::hop::{Accept, DialledBy, Hello as HopHello};
@@ -109,8 +110,38 @@ fn messages(target: &str) -> Vec<Vec<u8>> {
             })
             .to_vec(),
         "settings_file" => settings(),
+        "exchange_messages" => exchange_messages(),
+        "exchange" => exchanges(),
         _ => Vec::new(),
     }
+}
+
+/// A header, a post, a get and a signal; receipts of nobody.
+fn exchange_messages() -> Vec<Vec<u8>> {
+    let server = Principal { serial: 2, ..CLIENT };
+    let terms = PostTerms { poster: CLIENT, receiver: server, ttl: 600, lifetime: 0, relay_set: [3; 32] };
+    let mut post = Post::new(terms, b"memo", &mut ChaCha8Rng::seed_from_u64(1));
+    for path in PathId::all().take(17) {
+        post.handle(path, &[path.get(); 32]).expect("it has the length of a receipt");
+    }
+    let get = Get { poster: CLIENT, key: post.header().key, fetch: FetchId([4; 16]) };
+    let first = PathId::all().next().expect("there are 25");
+    let signal = post.signal().expect("17 gave a receipt");
+    vec![post.header().encode(), post.body(first).to_vec(), get.encode(), signal]
+}
+
+/// An exchange without trouble, and one with some.
+fn exchanges() -> Vec<Vec<u8>> {
+    let run = |flag: fn(usize) -> u8| {
+        let mut out = vec![5, 0, 12, 0, 0, 2, 0x58];
+        for i in 0..40 {
+            out.extend([i as u8, flag(i), flag(i + 1)]);
+        }
+        out.push(0);
+        (0..60).for_each(|i| out.extend([i as u8, flag(i)]));
+        out
+    };
+    vec![run(|_| 0), run(|i| u8::from(i % 9 == 4))]
 }
 
 const PARAMETERS: Parameters =

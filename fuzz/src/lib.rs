@@ -9,6 +9,7 @@
 //! `nonce_audit::forget` before each input, since every run draws from the same seed.
 
 pub mod connection;
+pub mod exchange;
 pub mod files;
 pub mod formats;
 pub mod hop;
@@ -24,7 +25,7 @@ pub use input::Input;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 23] = [
+pub const TARGETS: [(&str, Body); 25] = [
     ("hop_hello", formats::hop_hello),
     ("hop_accept", formats::hop_accept),
     ("hop_handshake", hop::handshake),
@@ -38,6 +39,8 @@ pub const TARGETS: [(&str, Body); 23] = [
     ("control", formats::control),
     ("shares", sharing::shares),
     ("sharing", sharing::operations),
+    ("exchange_messages", exchange::messages),
+    ("exchange", exchange::exchange),
     ("grid", formats::grid),
     ("raida_key_file", files::raida_key),
     ("encryption_key_file", files::encryption_key),
