@@ -68,7 +68,7 @@ impl Core {
             (Some(Service::PostKey), Role::Client) => self.post_key(hop.principal, body).await,
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
-            (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
+            (Some(Service::Signal), Role::Client) => return self.pass_on(body).await,
             (Some(_), _) => Err(Refused(Status::NotPermitted)),
             (None, _) => Err(Refused(Status::NoSuchService)),
         };
@@ -124,17 +124,14 @@ impl Core {
     }
 
     /// Asks the server what a client wants it to know, and answers what it says.
-    async fn pass_on(self: &Arc<Self>, from: Principal, body: &[u8]) -> (Status, Zeroizing<Vec<u8>>) {
+    async fn pass_on(self: &Arc<Self>, body: &[u8]) -> (Status, Zeroizing<Vec<u8>>) {
         let refuse = |status| (status, Zeroizing::default());
         let mut r = Reader::new(body);
         let Ok(server) = Principal::decode(&mut r) else { return refuse(Status::Malformed) };
         let Some(hop) = self.server_hop(server) else { return refuse(Status::Unreachable) };
         let (sender, reply) = oneshot::channel();
         let Ok(call) = lock(&hop.asked).begin(sender) else { return refuse(Status::Busy) };
-        let mut question = Vec::with_capacity(body.len());
-        qsocket_proto::codec::Write::put(&mut question, &from.to_bytes());
-        question.extend_from_slice(r.take_rest());
-        let frame = Frame::Call { call, service: Service::Signal as u8, body: &question };
+        let frame = Frame::Call { call, service: Service::Signal as u8, body: r.take_rest() };
         let sent = hop.control(&frame);
         hop.flush(now());
         let reply = match sent {

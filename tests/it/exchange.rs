@@ -20,8 +20,6 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const SERVER: &str = "server.example:1";
-
 /// A server that takes keys, and a client.
 struct Scene {
     raida: Raida,
@@ -100,11 +98,11 @@ async fn both_sides_hold_a_key_that_no_one_else_has() -> io::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn the_next_connection_mixes_the_key_in() -> io::Result<()> {
     let scene = Scene::new().await?;
-    let before = scene.client.connect(SERVER).await?;
+    let to = target(&scene.listener)?;
+    let before = scene.client.connect_to(to, "old").await?;
     assert_eq!(before.peer().encryption_key, None);
     drop(before);
     let exchanged = scene.exchange().await.unwrap();
-    let to = target(&scene.listener)?;
     // A connection of its own: the one from before goes on without.
     let (stream, accepted) =
         tokio::join!(scene.client.connect_fresh(to, "new"), accept(&scene.listener, "new"));

@@ -40,14 +40,14 @@ impl MemoryPosts {
 impl Posts for MemoryPosts {
     async fn post(&self, now: u64, quota: PostQuota, post: NewPost<'_>) -> Result<Posted, PostsFailed> {
         let mut posts = lock(&self.0);
-        posts.retain(|_, kept| kept.until > now);
         let name = (post.receiver, post.poster, post.key);
-        if let Some(kept) = posts.get(&name) {
+        if let Some(kept) = posts.get(&name).filter(|kept| kept.until > now) {
             let again = kept.fetch.is_none() && *kept.entry == post.entry;
             return Ok(if again { Posted::Kept } else { Posted::Exists });
         }
-        let of_poster = posts.keys().filter(|(_, poster, _)| *poster == post.poster).count();
-        let of_receiver = posts.keys().filter(|(receiver, ..)| *receiver == post.receiver).count();
+        let live = || posts.iter().filter(|(_, kept)| kept.until > now).map(|(name, _)| name);
+        let of_poster = live().filter(|(_, poster, _)| *poster == post.poster).count();
+        let of_receiver = live().filter(|(receiver, ..)| *receiver == post.receiver).count();
         if of_poster >= quota.per_poster as usize || of_receiver >= quota.per_receiver as usize {
             return Ok(Posted::Quota);
         }

@@ -16,10 +16,10 @@ use sqlx::{AnyPool, Row};
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
-/// `fetch` is empty before the first fetch, `entry` after a release.
+/// `taken_by` is empty before the first fetch, `entry` after a release.
 const SCHEMA: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS posts (relay BIGINT NOT NULL, receiver TEXT NOT NULL, poster TEXT NOT NULL, \
-     key_id TEXT NOT NULL, entry TEXT NOT NULL, until BIGINT NOT NULL, fetch TEXT NOT NULL, \
+     key_id TEXT NOT NULL, entry TEXT NOT NULL, until BIGINT NOT NULL, taken_by TEXT NOT NULL, \
      PRIMARY KEY (relay, receiver, poster, key_id))",
     "CREATE INDEX IF NOT EXISTS posts_by_poster ON posts (relay, poster)",
     "CREATE INDEX IF NOT EXISTS posts_by_end ON posts (relay, until)",
@@ -58,7 +58,7 @@ impl SqlPosts {
     /// The post of a name, if it has not lapsed: its entry and its fetch.
     async fn find(&self, name: &Name, now: i64) -> Result<Option<(Zeroizing<String>, String)>, PostsFailed> {
         let select = sqlx::query(
-            "SELECT entry, fetch FROM posts \
+            "SELECT entry, taken_by FROM posts \
              WHERE relay = $1 AND receiver = $2 AND poster = $3 AND key_id = $4 AND until > $5",
         );
         let select =
@@ -121,7 +121,7 @@ impl Posts for SqlPosts {
         let lapsed = lapsed.bind(self.relay).bind(&name.receiver).bind(&name.poster).bind(&name.key);
         lapsed.bind(now).execute(&self.pool).await?;
         let insert = sqlx::query(
-            "INSERT INTO posts (relay, receiver, poster, key_id, entry, until, fetch) \
+            "INSERT INTO posts (relay, receiver, poster, key_id, entry, until, taken_by) \
              SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), \
              CAST($6 AS BIGINT), '' \
              WHERE (SELECT COUNT(*) FROM posts WHERE relay = $1 AND poster = $3 AND until > $7) < $8 \
@@ -144,9 +144,9 @@ impl Posts for SqlPosts {
     async fn get(&self, now: u64, receiver: Principal, get: Get) -> Result<Got, PostsFailed> {
         let (name, now) = (Name::new(receiver, get), signed(now));
         let update = sqlx::query(
-            "UPDATE posts SET fetch = $1 \
+            "UPDATE posts SET taken_by = $1 \
              WHERE relay = $2 AND receiver = $3 AND poster = $4 AND key_id = $5 AND until > $6 \
-             AND entry <> '' AND (fetch = '' OR fetch = $1) RETURNING entry",
+             AND entry <> '' AND (taken_by = '' OR taken_by = $1) RETURNING entry",
         );
         let update = update.bind(hex(&get.fetch.0)).bind(self.relay);
         let update = update.bind(&name.receiver).bind(&name.poster).bind(&name.key).bind(now);
@@ -161,9 +161,9 @@ impl Posts for SqlPosts {
     async fn release(&self, now: u64, receiver: Principal, get: Get) -> Result<Released, PostsFailed> {
         let (name, now) = (Name::new(receiver, get), signed(now));
         let update = sqlx::query(
-            "UPDATE posts SET fetch = $1, entry = '' \
+            "UPDATE posts SET taken_by = $1, entry = '' \
              WHERE relay = $2 AND receiver = $3 AND poster = $4 AND key_id = $5 AND until > $6 \
-             AND (fetch = '' OR fetch = $1)",
+             AND (taken_by = '' OR taken_by = $1)",
         );
         let update = update.bind(hex(&get.fetch.0)).bind(self.relay);
         let update = update.bind(&name.receiver).bind(&name.poster).bind(&name.key).bind(now);
