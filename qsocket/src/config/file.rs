@@ -13,7 +13,7 @@ use crate::keys::{KeyFileError, LiveKeys, load_encryption_key, load_raida_key};
 use crate::resolve::{ConfigNames, Place};
 use one_or_many::OneOrMany;
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
-use qsocket_proto::ids::Principal;
+use qsocket_proto::ids::{Principal, Role};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
