@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Administers a folder of keys: list, show, generate, import, export, rotate, revoke, remove, verify
     ///
     /// Programs whose configuration names the folder (`keys = "DIR"`) see a change within a quarter of a second; their next
-    /// connection uses it.
+    /// stream uses it.
     Keys(KeysArgs),
     /// Prints a script that completes this program's command line
     Completions(CompletionsArgs),
