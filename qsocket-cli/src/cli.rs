@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Administers a folder of keys: list, show, generate, import, export, rotate, revoke, remove, verify
     ///
     /// Programs whose configuration names the folder (`keys = "DIR"`) see a change within a quarter of a second; their next
-    /// connection uses it.
+    /// stream uses it.
     Keys(KeysArgs),
     /// Exchanges an Encryption key with a server by way of 25 relays
     ///

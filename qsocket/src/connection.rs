@@ -8,6 +8,7 @@ use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
 use qsocket_proto::ids::{PathId, PathSet, StreamId};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Instant, SystemTime};
@@ -26,6 +27,8 @@ pub(crate) enum Lifetime {
 pub(crate) struct Conn {
     pub(crate) handle: Handle,
     lifetime: Lifetime,
+    /// New streams go elsewhere: it ends with the last of those that it has.
+    retired: AtomicBool,
     state: Mutex<State>,
     /// The driver has something to do.
     wake: Notify,
@@ -106,11 +109,18 @@ impl Conn {
         Arc::new(Self {
             handle,
             lifetime,
+            retired: AtomicBool::new(false),
             state: Mutex::new(State { connection, waits: HashMap::new(), held: BTreeMap::new() }),
             wake: Notify::new(),
             changed: Notify::new(),
             health: watch::Sender::new(Health::Lost),
         })
+    }
+
+    /// Has it end with the last stream that it has.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.wake();
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -181,8 +191,9 @@ impl Conn {
                     state.connection.handle_timeout(now);
                 }
                 let streams = state.connection.stream_count();
-                if self.lifetime == Lifetime::OneStream && used && streams == 0 {
-                    state.connection.close(now, 0, "its stream is over");
+                let last = self.lifetime == Lifetime::OneStream || self.retired.load(Ordering::Relaxed);
+                if last && used && streams == 0 {
+                    state.connection.close(now, 0, "its last stream is over");
                 }
                 used |= streams > 0;
                 let done = state.connection.transmit(now, &mut sink);

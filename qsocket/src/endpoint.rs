@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::connection::{Conn, Held, Lifetime};
 use crate::error::ConnectError;
 use crate::health::Health;
+use crate::keys::LiveKeys;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
 use crate::stream::QSocketStream;
 use qsocket_net::clock;
@@ -300,6 +301,11 @@ impl Endpoint {
     /// Who this is in the first network; [`in_network`](Self::in_network) tells of the others.
     pub fn principal(&self) -> Principal {
         self.first.identity().0
+    }
+
+    /// The folder of Encryption keys, if the configuration names one; all networks share it.
+    pub fn keys(&self) -> Option<&Arc<LiveKeys>> {
+        self.first.live_keys()
     }
 
     /// How many of the 25 hops of the first network stand, now and whenever that changes. A client's hops are built with

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A client and a server with an empty folder of keys each.
 struct Pair {
@@ -146,5 +147,49 @@ async fn the_folder_is_looked_after_without_being_asked() -> io::Result<()> {
     // The clock stands still while a folder is read.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(pair.connect().await?, Some(1));
+    Ok(())
+}
+
+/// Streams share a connection, and a key that is installed meanwhile has the next one get another.
+#[tokio::test]
+async fn a_stream_that_is_opened_later_has_the_key_that_counts_by_then() -> io::Result<()> {
+    let pair = Pair::over(Raida::start_on_loopback()?).await?;
+    let Network { client, target, listener, .. } = &pair.network;
+    let open = async || {
+        let (here, there) = tokio::join!(client.connect_to(*target, "test"), listener.accept());
+        io::Result::Ok((here?, there?.0))
+    };
+    let key = |stream: &qsocket::QSocketStream| stream.stats().encryption_key.map(|id| id.0[0]);
+    let (mut first, mut its_peer) = open().await?;
+    let (second, _) = open().await?;
+    assert_eq!((key(&first), key(&second)), (None, None));
+    pair.install(1)?;
+    pair.reload()?;
+    let (third, there) = open().await?;
+    assert_eq!((key(&third), key(&there)), (Some(1), Some(1)));
+    let (fourth, _) = open().await?;
+    assert_eq!(key(&fourth), Some(1));
+
+    // The streams from before go on, and with the last of them their connection ends.
+    first.write_all(b"still here").await?;
+    first.shutdown().await?;
+    let mut got = String::new();
+    its_peer.read_to_string(&mut got).await?;
+    assert_eq!((&*got, key(&first)), ("still here", None));
+    drop(second);
+    its_peer.shutdown().await?;
+    let mut health = its_peer.health();
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(30), health.wait_for(|health| health.well() == 0))
+        .await
+        .expect("the old connection ends")
+        .expect("its stream is still held");
+
+    // None may be used any more: new streams are refused at once, those that run are not touched.
+    pair.client.store().revoke(KeyId([1; 16]))?;
+    pair.client.reload()?;
+    let error = client.connect_to(*target, "test").await.expect_err("a refusal");
+    assert!(no_usable_key(&error).is_some(), "{error}");
+    assert_eq!(key(&third), Some(1));
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::error::ConnectError;
 use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
 use crate::hop::{self, Hop};
-use crate::keys::{Keys, LiveKeys};
+use crate::keys::{KeyId, Keys, LiveKeys, NoUsableKey};
 use crate::resolve::{ConfigNames, Target};
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
@@ -266,6 +266,10 @@ impl Network {
         (self.membership.principal(), self.membership.role())
     }
 
+    pub(super) fn live_keys(&self) -> Option<&Arc<LiveKeys>> {
+        self.config.keys()
+    }
+
     pub(crate) fn key(&self) -> &RaidaKey {
         self.membership.key()
     }
@@ -285,7 +289,13 @@ impl Network {
         if let Some(conn) = peers.get(&target)
             && conn.error().is_none()
         {
-            return Ok((conn.clone(), false));
+            let key = self.opening_key(target.server)?.map(|(id, _)| id);
+            let had = conn.lock().connection.security().encryption_key;
+            if had == key {
+                return Ok((conn.clone(), false));
+            }
+            // Another key counts now. Streams that run there go on.
+            conn.retire();
         }
         let conn = self.dial(target, Lifetime::Shared)?;
         peers.insert(target, conn.clone());
@@ -300,8 +310,7 @@ impl Network {
             return Err(ConnectError::Closed);
         }
         self.want_hops();
-        let encryption_key = self.keys.opening(self.identity().0, target.server, SystemTime::now())?;
-        let encryption_key = encryption_key.and_then(|(id, key)| {
+        let encryption_key = self.opening_key(target.server)?.and_then(|(id, key)| {
             // A key that was loaded is a key that imports.
             EncryptionKey::import(key.expose()).ok().map(|key| (id, key))
         });
@@ -322,6 +331,11 @@ impl Network {
         drop(core);
         self.drive(&conn);
         Ok(conn)
+    }
+
+    /// The Encryption key that a connection to this server needs now.
+    fn opening_key(&self, server: Principal) -> Result<Option<(KeyId, Arc<EncryptionKey>)>, NoUsableKey> {
+        self.keys.opening(self.identity().0, server, SystemTime::now())
     }
 
     pub(super) fn drop_peer(&self, target: Target, conn: &Arc<Conn>) {

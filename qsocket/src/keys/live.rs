@@ -15,7 +15,8 @@ const SETTLES_WITHIN: Duration = Duration::from_millis(100);
 /// the next connection.
 ///
 /// An endpoint whose configuration has it looks after the folder by itself, four times a second; [`reload`](Self::reload)
-/// does it at once. Connections that stand keep their keys.
+/// does it at once. A client's next stream then uses a connection with the key that counts; streams that run go on with
+/// the key that they began with.
 #[derive(Debug)]
 pub struct LiveKeys {
     store: KeyStore,
