@@ -168,6 +168,11 @@ impl Endpoint {
         self.acceptor.as_ref().map_or(0, Acceptor::pending_bytes)
     }
 
+    /// Unaccepted connections that at least ten relays announce: for tests of bounds.
+    pub fn pending_slots(&self) -> usize {
+        self.acceptor.as_ref().map_or(0, Acceptor::slots)
+    }
+
     /// Begins a connection. Its caller drives it from now on.
     ///
     /// # Errors

@@ -163,18 +163,36 @@ impl Acceptor {
         self.hops.iter().map(|h| h.bytes).sum()
     }
 
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn client_of(&self, path: PathId, route: RouteId) -> Option<Principal> {
         self.hops[path.index()].routes.get(&route).map(|(client, _)| *client)
     }
 
     pub(super) fn path_down(&mut self, path: PathId) {
-        self.hops[path.index()] = Hop::default();
+        let gone = std::mem::take(&mut self.hops[path.index()]);
+        gone.pending.keys().for_each(|key| self.withdraw(key));
+    }
+
+    fn announced(&self, key: &Key) -> usize {
+        self.hops.iter().filter(|h| h.pending.contains_key(key)).count()
+    }
+
+    /// A hop no longer announces this connection. A slot that fewer than ten announce goes too: otherwise ten hops that
+    /// change their minds fast enough would hold more slots than announcements.
+    fn withdraw(&mut self, key: &Key) {
+        if self.announced(key) < ANNOUNCED {
+            self.slots.remove(key);
+        }
     }
 
     pub(super) fn detach(&mut self, path: PathId, route: RouteId) {
         let hop = &mut self.hops[path.index()];
         if let Some(key) = hop.routes.get(&route).copied() {
             hop.remove(&key);
+            self.withdraw(&key);
         }
     }
 
@@ -209,13 +227,16 @@ impl Acceptor {
         hop.routes.insert(route, key);
         hop.order.push_back(key);
         hop.pending.insert(key, pending);
+        let mut gone = Vec::new();
         while hop.pending.len() > PENDING_IDS || hop.bytes > PENDING_BYTES {
             let Some(oldest) = hop.order.front().copied() else { break };
             if let Some(dropped) = hop.remove(&oldest) {
                 super::detach(hops, path, dropped.route);
             }
+            gone.push(oldest);
         }
-        let announced = self.hops.iter().filter(|h| h.pending.contains_key(&key)).count();
+        gone.iter().for_each(|key| self.withdraw(key));
+        let announced = self.announced(&key);
         if announced < ANNOUNCED {
             return Outcome::Nothing;
         }
@@ -267,6 +288,7 @@ impl Acceptor {
             self.drop_slot(&key, hops);
         }
         // What fewer than ten relays announced does not stay longer either.
+        let mut gone = Vec::new();
         for (path, hop) in PathId::all().zip(&mut self.hops) {
             while let Some(key) = hop.order.front().copied()
                 && hop.pending.get(&key).is_none_or(|p| p.since + QUORUM_DEADLINE <= now)
@@ -275,8 +297,10 @@ impl Acceptor {
                     Some(pending) => super::detach(hops, path, pending.route),
                     None => _ = hop.order.pop_front(),
                 }
+                gone.push(key);
             }
         }
+        gone.iter().for_each(|key| self.withdraw(key));
     }
 
     fn drop_slot<H: Hops>(&mut self, key: &Key, hops: &mut H) {
