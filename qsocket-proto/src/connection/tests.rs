@@ -263,6 +263,40 @@ fn a_reader_that_stops_reading_stops_the_writer_and_memory_stays_bounded() {
 }
 
 #[test]
+fn a_reader_that_takes_its_time_holds_small_messages_and_not_a_block_for_each() {
+    let mut pair = Pair::new(431);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    // Now and then a large one between them.
+    let messages = (0..2_000).map(|i| pattern(if i % 100 == 7 { 6_000 } else { 1 + i % 20 }));
+    let mut sent = Vec::new();
+    for message in messages {
+        assert_eq!(pair.client(client).write(stream, &message), Ok(message.len()));
+        sent.extend(message);
+        pair.run_for(Duration::from_micros(200));
+    }
+    pair.client(client).finish(stream).unwrap();
+    pair.run_until(|p| p.client(client).is_finished(stream));
+    let (server, id, _) = pair.accepted().unwrap();
+    let (held, bytes) = (pair.server(server).memory(), sent.len() as u64);
+    assert!(held <= bytes + bytes / 16, "{held} bytes for {bytes}");
+    // Reads of odd sizes, and a look before each.
+    let (mut read, mut buf) = (Vec::new(), [0; 777]);
+    loop {
+        let mut shown = Vec::new();
+        pair.server(server).peek_with(id, buf.len(), |piece| shown.extend_from_slice(piece)).unwrap();
+        let n = pair.server(server).read(id, &mut buf).unwrap().unwrap();
+        assert_eq!(buf[..n], shown);
+        if n == 0 {
+            break;
+        }
+        read.extend_from_slice(&buf[..n]);
+    }
+    assert!(read == sent);
+    assert_eq!(pair.server(server).memory(), 0);
+}
+
+#[test]
 fn a_dropped_stream_is_an_error_and_never_a_clean_end() {
     let mut pair = Pair::new(440);
     let client = pair.open();
