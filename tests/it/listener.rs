@@ -3,12 +3,15 @@
 use crate::network::Network;
 use futures_util::StreamExt;
 use futures_util::stream::FusedStream;
-use qsocket::Health;
+use qsocket::testing::Raida;
+use qsocket::{Health, PathId};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// Both kinds of listener, used by the same words.
 macro_rules! polls_and_accepts {
@@ -102,4 +105,24 @@ async fn the_health_of_a_new_connection_is_known_when_its_stream_is_given() -> i
         assert_ne!(*server.health().borrow(), Health::Lost);
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_no_relay_out() {
+    const SILENT: usize = 300;
+    let raida = Raida::start_on_loopback().unwrap();
+    let listener = raida.listener("quiet.example").await.unwrap();
+    let mut health = listener.endpoint().health();
+    listener.endpoint().hops_up(25).await;
+    let path = PathId::new(3).unwrap();
+    raida.stop_relay(path).await;
+    health.wait_for(|health| health.well() == 24).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(listener.ports()[path.index()]).await.unwrap());
+    }
+    raida.start_relay(path).unwrap();
+    // Well before the deadline at which the strangers go by themselves.
+    let up = timeout(Duration::from_secs(3), listener.endpoint().hops_up(25));
+    up.await.expect("the relay finds no room to show who it is");
 }
