@@ -8,6 +8,7 @@ mod behavior;
 mod catalogue;
 mod data;
 mod duplex;
+mod limits;
 mod listener;
 mod network;
 mod networks;
