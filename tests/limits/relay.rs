@@ -81,8 +81,25 @@ impl<'a> Visitor<'a> {
     }
 }
 
+/// Begins with a relay that nobody has attacked yet.
 fn watch(world: &World) -> Result<Watch> {
+    world.raida.kill_relay(VICTIM)?;
+    world.raida.start_relay(VICTIM)?;
+    await_relay(world, VICTIM)?;
     world.raida.with_relay(VICTIM, Watch::begin)
+}
+
+/// Waits until a relay that was started serves; a hop to it.
+pub(crate) fn await_relay(world: &World, relay: usize) -> Result<Hop> {
+    const START: Duration = Duration::from_secs(20);
+    let (at, key, begun) = (world.raida.relay_address(relay), key(world, "client-2")?, Instant::now());
+    loop {
+        match Hop::dial(Ipv4Addr::LOCALHOST, at, &Who::of(&key, path(relay)?)) {
+            Ok(hop) => return Ok(hop),
+            Err(e) => ensure!(begun.elapsed() < START, "relay {relay} does not start: {e:#}"),
+        }
+        sleep(Duration::from_millis(50));
+    }
 }
 
 /// Connections that say nothing, and ones that say a byte a second of a true HELLO.
@@ -90,9 +107,9 @@ pub(crate) fn half_open(world: &World) -> Result<Vec<Row>> {
     const FLOOD: usize = 18_000;
     const A_SECOND: usize = 3_000;
     let (at, key) = (world.raida.relay_address(VICTIM), key(world, "client-2")?);
-    let mut old = Hop::dial(Ipv4Addr::LOCALHOST, at, &Who::of(&key, path(VICTIM)?))?;
     let mut visitor = Visitor::new(world, VICTIM)?;
     let watch = watch(world)?;
+    let mut old = await_relay(world, VICTIM)?;
     let hello = Who::of(&key, path(VICTIM)?).hello().1.wire().to_vec();
     scope(|scope| {
         let attack = scope.spawn(|| {
@@ -388,16 +405,8 @@ pub(crate) fn files(world: &World) -> Result<Vec<Row>> {
     const SPAN: Duration = Duration::from_secs(5);
     world.raida.kill_relay(FEW_FILES)?;
     world.raida.start_relay_with(FEW_FILES, Some(FILES))?;
-    let (at, key, path) = (world.raida.relay_address(FEW_FILES), key(world, "client-2")?, path(FEW_FILES)?);
-    let who = Who::of(&key, path);
-    let begun = Instant::now();
-    let mut old = loop {
-        match Hop::dial(Ipv4Addr::LOCALHOST, at, &who) {
-            Ok(hop) => break hop,
-            Err(e) => ensure!(begun.elapsed() < Duration::from_secs(20), "the relay does not start: {e:#}"),
-        }
-        sleep(Duration::from_millis(50));
-    };
+    let at = world.raida.relay_address(FEW_FILES);
+    let mut old = await_relay(world, FEW_FILES)?;
     let watch = world.raida.with_relay(FEW_FILES, Watch::begin)?;
     let over = AtomicBool::new(false);
     let (slowest, held) = scope(|scope| {

@@ -5,7 +5,7 @@ use crate::client::{Block, Client};
 use crate::hop::{Hop, Who, address};
 use crate::measure::{Honest, MIB, Row, Watch};
 use crate::party::{BLAST, ECHO, Role};
-use crate::relay::key;
+use crate::relay::{await_relay, key};
 use anyhow::{Context, Result};
 use qsocket::config::Config;
 use qsocket::resolve::Target;
@@ -268,6 +268,7 @@ pub(crate) fn openings(world: &World) -> Result<Vec<Row>> {
     drop(liars);
     for relay in 0..LIARS {
         world.raida.start_relay(relay)?;
+        await_relay(world, relay)?;
     }
     let size = format!("{LIARS} relays announce {EACH} connections each that nobody opened");
     let bound = LIARS as u64 * 4 * MIB + HOPS + 8 * MIB;
