@@ -541,6 +541,20 @@ fn lists_refuse_under_seal_and_with_a_reason() {
     }
 }
 
+#[test]
+fn a_server_that_holds_as_many_connections_as_it_may_is_busy_until_one_ends() {
+    let mut pair = Pair::with(502, |_| (), |server| server.max_connections = 3);
+    let held: Vec<_> = (0..3).map(|_| pair.open()).collect();
+    assert_eq!(refused(&mut pair), Some(ConnectionError::Refused(Refusal::Busy)));
+    for client in &held {
+        server_of(&mut pair, *client);
+    }
+    let now = pair.now;
+    pair.client(held[0]).close(now, 0, "enough");
+    pair.run_for(Duration::from_secs(5));
+    assert_eq!(refused(&mut pair), None, "there is room again");
+}
+
 /// The server's end of a connection, found by a stream.
 fn server_of(pair: &mut Pair, client: Handle) -> Handle {
     pair.client(client).open(b"").unwrap().unwrap();

@@ -115,7 +115,12 @@ impl Hop {
         let pending = self.pending.remove(key)?;
         self.routes.remove(&pending.route);
         self.bytes -= pending.bytes();
-        self.order.retain(|k| k != key);
+        if self.order.front() == Some(key) {
+            // The usual one of a flood.
+            self.order.pop_front();
+        } else {
+            self.order.retain(|k| k != key);
+        }
         Some(pending)
     }
 }
@@ -201,7 +206,7 @@ impl Acceptor {
         &mut self,
         now: Instant,
         offer: Offer<'_>,
-        unconfirmed: usize,
+        busy: bool,
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
@@ -244,7 +249,7 @@ impl Acceptor {
         if announced < SIXTEEN {
             return Outcome::Nothing;
         }
-        self.proceed(key, unconfirmed, hops, rng)
+        self.proceed(key, busy, hops, rng)
     }
 
     /// Takes a DATA payload for a connection that does not exist yet: a stripe of its hello block, or junk.
@@ -253,7 +258,7 @@ impl Acceptor {
         path: PathId,
         (route, offset): (RouteId, u32),
         payload: &mut [u8],
-        unconfirmed: usize,
+        busy: bool,
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
@@ -269,11 +274,7 @@ impl Acceptor {
             return Outcome::Nothing;
         }
         pending.hello = Some((header, ciphertext.to_vec(), tag));
-        if self.slots.contains_key(&key) {
-            self.proceed(key, unconfirmed, hops, rng)
-        } else {
-            Outcome::Nothing
-        }
+        if self.slots.contains_key(&key) { self.proceed(key, busy, hops, rng) } else { Outcome::Nothing }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -313,13 +314,7 @@ impl Acceptor {
     }
 
     /// Goes as far as what is here allows: agree, open the hello block, answer.
-    fn proceed<H: Hops>(
-        &mut self,
-        key: Key,
-        unconfirmed: usize,
-        hops: &mut H,
-        rng: &mut dyn CryptoRng,
-    ) -> Outcome {
+    fn proceed<H: Hops>(&mut self, key: Key, busy: bool, hops: &mut H, rng: &mut dyn CryptoRng) -> Outcome {
         let agreed = match self.slots.get_mut(&key).and_then(|s| s.agreed.take()) {
             Some(agreed) => agreed,
             None => match self.agree(&key) {
@@ -337,7 +332,7 @@ impl Acceptor {
         };
         let refusal = match self.admission.admit(key.0) {
             Err(reason) => Some(reason),
-            Ok(()) if unconfirmed >= MAX_UNCONFIRMED => Some(Refusal::Busy),
+            Ok(()) if busy => Some(Refusal::Busy),
             Ok(()) => None,
         };
         if let Some(reason) = refusal {
