@@ -28,7 +28,8 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(45);
 /// the dialled ones. At most 4 MiB wait for each, but only connections that are authenticated have a queue.
 pub const MAX_CONNECTIONS: usize = 16_384;
 
-/// TCP connections whose handshake is not over: more than honest clients have under way at once, and 17 MiB. Beyond it the
+/// TCP connections whose handshake is not over: more than honest clients have under way at once, and
+/// about 32 MiB. Beyond it the
 /// oldest is closed for the newest, so that a flood from very many addresses shortens the time that each has, to a
 /// third of a second at 3,000 connections a second, and keeps nobody out who is quicker.
 pub const MAX_HANDSHAKES: usize = 1024;
