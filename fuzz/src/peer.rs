@@ -30,9 +30,10 @@ const ID: ConnectionId = ConnectionId([8; 16]);
 const WINDOW: u64 = 64 * 1024;
 const STREAMS: u32 = 8;
 
-/// What the server may hold: a window, its books and one block for each stream, and a mebibyte of parity for each path.
+/// What the server may hold: a window with its books, blocks that close gaps, one whose parity is being opened, and a
+/// mebibyte of parity for each path.
 const MOST_MEMORY: u64 =
-    (STREAMS as u64 + 8) * (WINDOW + 33_024 + MAX_BLOCK_BYTES as u64 * 2) + RELAYS as u64 * (1 << 20);
+    WINDOW * 4 * 17 / 16 + (1 << 20) + (4 << 20) + MAX_BLOCK_BYTES as u64 + RELAYS as u64 * (1 << 20);
 
 struct Peer {
     wires: Wires,
@@ -392,6 +393,7 @@ mod tests {
     use super::*;
     use qsocket_proto::connection::ConnectionError;
     use qsocket_proto::crypto::nonce_audit;
+    use std::time::Instant;
 
     fn first(peer: &mut Peer, offset: u64) {
         let head = BlockHeader { kind: BlockKind::First, fin: true, offset, len: 4 }.encode();
@@ -419,5 +421,98 @@ mod tests {
         first(&mut peer, 1);
         let server = peer.wires.connection(End::Server).expect("it was confirmed");
         assert_eq!(server.error(), Some(&ConnectionError::Misbehaved("blocks leave a gap or overlap")));
+    }
+
+    /// As many streams as a connection has by default, and small windows.
+    const MANY: u32 = 4_000;
+
+    fn many_streams() -> Config {
+        Config {
+            ml_kem: MlKem::Off,
+            stream_window: WINDOW,
+            connection_window: WINDOW * 4,
+            max_streams: MANY,
+            ..Config::default()
+        }
+    }
+
+    /// Sends these blocks, a stripe of each; returns the most that the server held.
+    fn one_stripe_of_each(peer: &mut Peer, blocks: impl Iterator<Item = (u32, u64)>, block_len: u32) -> u64 {
+        let mut most = 0;
+        for (at, (stream, number)) in blocks.enumerate() {
+            let block = Block { stream: StreamId(stream), number, phase: 1, set: ParitySet::Mds };
+            peer.send_block(&block, &[], block_len, |stripe| stripe.get() == 0);
+            peer.sealed.clear();
+            if at % 64 == 63 {
+                peer.wires.run_for(Duration::from_millis(12));
+                most = most.max(peer.wires.connection(End::Server).expect("it stands").memory());
+            }
+        }
+        peer.wires.run_for(Duration::from_millis(50));
+        let server = peer.wires.connection(End::Server).expect("it stands");
+        assert_eq!(server.error(), None);
+        most.max(server.memory())
+    }
+
+    /// What the blocks of a connection may take, parity aside.
+    const MOST_BLOCKS: u64 = WINDOW * 4 * 17 / 16 + (1 << 20) + (4 << 20);
+
+    #[test]
+    fn blocks_of_many_streams_that_stay_incomplete_take_no_more_than_the_connection_may() {
+        let mut peer = Peer::open(many_streams());
+        peer.confirm();
+        // 4,000 streams whose own windows would allow 64 KiB each.
+        let most = one_stripe_of_each(&mut peer, (0..MANY).map(|n| (2 * n + 1, 0)), 60_000);
+        assert!(most > MOST_BLOCKS / 2 && most <= MOST_BLOCKS, "{most} bytes");
+        // Behind the gaps there is even less room.
+        let most =
+            one_stripe_of_each(&mut peer, (0..MANY).map(|n| (2 * n + 1, 1 + u64::from(n % 1000))), 60_000);
+        assert!(most <= MOST_BLOCKS, "{most} bytes");
+        nonce_audit::forget();
+    }
+
+    #[test]
+    fn tiny_blocks_behind_gaps_are_charged_for_their_keeping() {
+        let mut peer = Peer::open(many_streams());
+        peer.confirm();
+        let blocks = (0..20u32).flat_map(|stream| (1..1024).map(move |number| (2 * stream + 1, number)));
+        let most = one_stripe_of_each(&mut peer, blocks, 16);
+        // 20,460 blocks of 16 bytes, which the books know as 144 each.
+        assert!(most > 1 << 20 && most <= MOST_BLOCKS - (4 << 20), "{most} bytes");
+        nonce_audit::forget();
+    }
+
+    #[test]
+    fn floods_of_control_packets_leave_nothing_behind() {
+        let mut peer = Peer::open(many_streams());
+        peer.confirm();
+        first(&mut peer, 0);
+        let begun = Instant::now();
+        let before = peer.wires.connection(End::Server).expect("it stands").memory();
+        for round in 0..5_000u32 {
+            let mut plain = Vec::new();
+            let stream = StreamId(2 * (round % (MANY - 2)) + 3);
+            match round % 5 {
+                0 => ControlFrame::Ping.encode(&mut plain),
+                1 => ControlFrame::MaxData(u64::from(round) << 20).encode(&mut plain),
+                2 => ControlFrame::Ack(Box::default()).encode(&mut plain),
+                3 => ControlFrame::Reset { stream, code: 1, final_size: 0 }.encode(&mut plain),
+                _ => ControlFrame::Stop { stream, code: 1 }.encode(&mut plain),
+            }
+            let number = peer.take_number();
+            peer.send_control(1, number, &plain, round as usize, 3);
+            peer.sealed.clear();
+            if round % 64 == 0 {
+                peer.wires.run_for(Duration::from_millis(5));
+                let server = peer.wires.connection(End::Server).expect("it stands");
+                assert!(server.memory() <= before, "{} bytes", server.memory());
+                assert!(server.stream_count() <= MANY as usize);
+            }
+        }
+        peer.wires.run_for(Duration::from_secs(1));
+        let server = peer.wires.connection(End::Server).expect("it stands");
+        assert_eq!(server.error(), None);
+        assert!(begun.elapsed() < Duration::from_secs(30), "an event costs as much as all events before it");
+        nonce_audit::forget();
     }
 }

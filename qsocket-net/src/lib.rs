@@ -8,13 +8,15 @@
 //! wait until [`readable`](Socket::readable) or [`writable`](Socket::writable), then try.
 //!
 //! With the feature `memory` a transport can be a host in [`memory`]. Without it there is TCP alone, and each choice
-//! between the two compiles to nothing.
+//! between the two compiles to nothing. A [`Lobby`] bounds the connections whose handshake is not over.
 
 pub mod clock;
+mod lobby;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod socket;
 
+pub use lobby::{Lobby, Place};
 pub use socket::{BACKLOG, Listener, Socket, Transport};
 
 #[cfg(test)]

@@ -91,6 +91,14 @@ pub const CLOSE_REVOKED: u32 = 2;
 /// Streams that wait for `accept` before further ones are refused.
 pub const ACCEPT_BACKLOG: usize = 1024;
 
+/// Memory that the blocks of all streams may take beyond the window of the connection: entries, heads and padding. A
+/// sixteenth of the window comes on top, as for a stream.
+const OVERHEAD_BYTES: u64 = 1 << 20;
+
+/// Further memory that only blocks for which their streams wait may take, so that blocks behind gaps never keep the gaps from
+/// being closed: sixteen of the largest.
+const GAP_BYTES: u64 = 4 << 20;
+
 /// Where a connection puts its frames: the outboxes of the 25 hops.
 pub trait Hops {
     /// Bytes that the outbox of `path` takes now; 0 if the hop is down or its queue is full.
@@ -214,6 +222,8 @@ pub struct Connection {
     speaker: Speaker,
     heard: Heard,
     streams: BTreeMap<StreamId, Stream>,
+    /// The memory of all their blocks.
+    held: u64,
     /// Streams with something to send or unacknowledged.
     sending: BTreeSet<StreamId>,
     /// Behind the stream whose block was frozen last.
@@ -339,7 +349,25 @@ impl Connection {
 
     /// Bytes that the connection holds for its streams: for tests of bounds.
     pub fn memory(&self) -> u64 {
-        self.parking.bytes() as u64 + self.streams.values().map(|s| s.recv.memory()).sum::<u64>()
+        debug_assert_eq!(self.held, self.streams.values().map(|s| s.recv.memory()).sum::<u64>());
+        self.parking.bytes() as u64 + self.held
+    }
+
+    /// Lets the receiving half of a stream do something that may change what it holds.
+    fn with_recv<R>(&mut self, id: StreamId, work: impl FnOnce(&mut RecvStream) -> R) -> Option<R> {
+        let recv = &mut self.streams.get_mut(&id)?.recv;
+        let before = recv.memory();
+        let done = work(recv);
+        self.held = self.held - before + recv.memory();
+        Some(done)
+    }
+
+    /// Whether the blocks of all streams leave room for one more, or for more of one.
+    fn has_room(&self, id: StreamId, block: u64, block_len: u32) -> bool {
+        let Some(stream) = self.streams.get(&id) else { return false };
+        let (window, charge) = (self.config.connection_window, stream.recv.charge(block, block_len));
+        let gap = if stream.recv.is_next(block) { GAP_BYTES } else { 0 };
+        charge == 0 || self.held + charge <= window + window / 16 + OVERHEAD_BYTES + gap
     }
 
     // ---- commands -------------------------------------------------------------------------------------------
@@ -485,13 +513,14 @@ impl Connection {
 
     /// Wants no more of the receiving half: the peer's writes fail.
     pub fn stop(&mut self, id: StreamId, code: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else { return };
         if stream.recv.is_stopped() || stream.recv.is_finished() {
             return;
         }
-        stream.recv.stop();
+        let has_fin = stream.recv.has_fin();
+        self.with_recv(id, RecvStream::stop);
         self.patience.retain(|(stream, _)| *stream != id);
-        if !stream.recv.has_fin() {
+        if !has_fin {
             self.speaker.say(Topic::Stop(id), ControlFrame::Stop { stream: id, code });
         }
         self.update_windows(id);
@@ -740,7 +769,9 @@ impl Connection {
             let next = stream.recv.ack(id).next;
             self.acknowledge_gone(id, next);
         }
-        self.streams.remove(&id);
+        if let Some(stream) = self.streams.remove(&id) {
+            self.held -= stream.recv.memory();
+        }
         self.sending.remove(&id);
         self.patience.retain(|(stream, _)| *stream != id);
         self.parking.forget_stream(id, &mut self.paths);

@@ -168,6 +168,11 @@ impl Endpoint {
         self.acceptor.as_ref().map_or(0, Acceptor::pending_bytes)
     }
 
+    /// Unaccepted connections that at least ten relays announce: for tests of bounds.
+    pub fn pending_slots(&self) -> usize {
+        self.acceptor.as_ref().map_or(0, Acceptor::slots)
+    }
+
     /// Begins a connection. Its caller drives it from now on.
     ///
     /// # Errors
@@ -238,10 +243,10 @@ impl Endpoint {
                 if let Some(joined) = self.join(path, route, &decoded, header, true, hops) {
                     return joined;
                 }
-                let unconfirmed = self.unconfirmed(decoded.client);
+                let busy = self.is_busy(decoded.client);
                 let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
                 let offer = Offer { path, route, header: decoded, encoded: header, share, proof };
-                let outcome = acceptor.open(now, offer, unconfirmed, hops, &mut *self.rng);
+                let outcome = acceptor.open(now, offer, busy, hops, &mut *self.rng);
                 self.on_outcome(now, outcome)
             }
             Frame::Attach { route, header } => {
@@ -304,6 +309,11 @@ impl Endpoint {
         handle
     }
 
+    /// Whether this client gets no further connection now.
+    fn is_busy(&self, client: Principal) -> bool {
+        self.entries.len() >= self.config.max_connections || self.unconfirmed(client) >= MAX_UNCONFIRMED
+    }
+
     fn unconfirmed(&self, client: Principal) -> usize {
         let of_client = (client, ConnectionId([0; 16]))..=(client, ConnectionId([0xff; 16]));
         let entries = self.by_key.range(of_client).filter_map(|(_, handle)| self.entries.get(handle));
@@ -347,9 +357,9 @@ impl Endpoint {
         let Some(client) = self.acceptor.as_ref().and_then(|a| a.client_of(path, route)) else {
             return Routed::Nothing;
         };
-        let unconfirmed = self.unconfirmed(client);
+        let busy = self.is_busy(client);
         let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
-        let outcome = acceptor.hello(path, (route, offset), payload, unconfirmed, hops, &mut *self.rng);
+        let outcome = acceptor.hello(path, (route, offset), payload, busy, hops, &mut *self.rng);
         self.on_outcome(now, outcome)
     }
 

@@ -7,7 +7,7 @@
 use crate::endpoint::{Network, Reply};
 use crate::health::Health;
 use qsocket_files::rng::OsRng;
-use qsocket_net::{Socket, clock};
+use qsocket_net::{Place, Socket, clock};
 use qsocket_proto::call::{Calls, MAX_CALLS};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame};
@@ -260,9 +260,14 @@ impl Principals for Own<'_> {
 }
 
 /// Server: answers a relay that dialled port `path`, and runs the hop. The handshake is in this task alone, so
-/// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over.
-pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, place: OwnedSemaphorePermit) {
-    let ready = respond(&network, path, socket).await;
+/// that a slow dialler holds up nobody; it keeps its `place` among the dialers until the handshake is over or somebody
+/// newer needs it.
+pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, place: Place) {
+    let ready = tokio::select! {
+        biased;
+        ready = respond(&network, path, socket) => ready,
+        () = place.asked_to_leave() => Err(io::Error::other("too many diallers, and this one was the slowest")),
+    };
     drop(place);
     match ready {
         Ok(hop) => {

@@ -9,7 +9,7 @@ use crate::config::{Config, RelayAddresses};
 use crate::endpoint::{Endpoint, Network};
 use crate::hop;
 use crate::stream::{QSocketStream, no_ttl};
-use qsocket_net::{Listener, Transport};
+use qsocket_net::{Listener, Lobby, Transport};
 use qsocket_proto::ids::{PathId, RELAYS, Role};
 use queue::Queue;
 use std::fmt;
@@ -19,10 +19,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::ToSocketAddrs;
-use tokio::sync::Semaphore;
 
 /// Dialers of one port whose handshake is not over: one relay dials each port, the rest is room for its retries
-/// and for strangers, who are gone within the handshake's deadline.
+/// and for strangers. The oldest leaves for the next, so that strangers who say nothing do not keep the relay out.
 const HANDSHAKES: usize = 64;
 
 /// Rest after a failed `accept` of a socket, for example when files run out.
@@ -232,19 +231,17 @@ fn sockets(
 
 /// Takes what dials the port of one relay.
 async fn serve(network: Arc<Network>, path: PathId, listener: Listener) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let lobby = Lobby::new(HANDSHAKES);
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%path, %error, "cannot take a dialler");
+                lobby.make_room();
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             }
         };
-        // Without a place the socket is closed at once.
-        if let Ok(place) = places.clone().try_acquire_owned() {
-            network.spawn(hop::answer(network.clone(), path, socket, place));
-        }
+        network.spawn(hop::answer(network.clone(), path, socket, lobby.enter()));
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Failed {
     Closed,
     #[error("the handshake took too long")]
     TimedOut,
+    #[error("too many handshakes were under way, and this was the oldest")]
+    GaveWay,
     /// The peer of an incoming connection cannot tell this from a wrong number.
     #[error("the relay holds no authenticity number of the principal in this role")]
     NoKey,

@@ -29,7 +29,8 @@ mod stats;
 
 pub use local::{LocalRaida, LocalRaidaBuilder, LocalServer};
 pub use relay::{
-    HANDSHAKES_PER_SECOND, Limits, Listen, MAX_CONNECTIONS, OUTBOX, Relay, RelayConfig, STALLED_AFTER, Server,
+    HANDSHAKES_PER_SECOND, Limits, Listen, MAX_CONNECTIONS, MAX_HANDSHAKES, OUTBOX, Relay, RelayConfig,
+    STALLED_AFTER, Server,
 };
 pub use roster::Roster;
 pub use stats::{Flow, Refusal, Refused, Stats};

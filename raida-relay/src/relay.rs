@@ -29,6 +29,12 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(45);
 /// the dialled ones. At most 4 MiB wait for each, but only connections that are authenticated have a queue.
 pub const MAX_CONNECTIONS: usize = 16_384;
 
+/// TCP connections whose handshake is not over: more than honest clients have under way at once, and
+/// about 32 MiB. Beyond it the
+/// oldest is closed for the newest, so that a flood from very many addresses shortens the time that each has, to a
+/// third of a second at 3,000 connections a second, and keeps nobody out who is quicker.
+pub const MAX_HANDSHAKES: usize = 1024;
+
 /// New TCP connections a second that one address may make, sustained: in two seconds all the hops that it may hold,
 /// so that everybody behind it returns soon after an outage, and too little to keep a core busy with handshakes.
 pub const HANDSHAKES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(31);
@@ -43,6 +49,8 @@ pub struct Limits {
     pub handshakes_per_second: NonZeroU32,
     /// TCP connections accepted in all; [`MAX_CONNECTIONS`].
     pub connections: usize,
+    /// TCP connections whose handshake is not over; [`MAX_HANDSHAKES`]. Beyond it the oldest of them is closed.
+    pub handshakes: usize,
     /// Time from the TCP connection to the last byte of the handshake, at most the protocol's
     /// [`HANDSHAKE_TIMEOUT`].
     pub handshake: Duration,
@@ -62,6 +70,7 @@ impl Default for Limits {
             hops_per_address: MAX_HOPS_PER_ADDRESS,
             handshakes_per_second: HANDSHAKES_PER_SECOND,
             connections: MAX_CONNECTIONS,
+            handshakes: MAX_HANDSHAKES,
             handshake: HANDSHAKE_TIMEOUT,
             stalled: STALLED_AFTER,
             egress: EgressLimits { outbox: OUTBOX, ..EgressLimits::default() },

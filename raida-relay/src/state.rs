@@ -10,7 +10,7 @@ use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
 use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
-use qsocket_net::{Listener, Transport};
+use qsocket_net::{Listener, Lobby, Transport};
 use qsocket_proto::codec::Malformed;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
@@ -35,6 +35,9 @@ use tracing::{debug, trace, warn};
 
 /// How long the accept loop rests after an error that is not about one connection, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Such an error is logged at most this often: it comes back with every rest.
+const ACCEPT_LOGGED: Duration = Duration::from_secs(10);
 
 /// State behind a lock is consistent between calls, so a panic elsewhere does not spoil it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,6 +84,7 @@ pub(crate) struct Core {
     timer: Notify,
     rate: Rate,
     admission: Mutex<Admission>,
+    lobby: Arc<Lobby>,
     connections: AtomicUsize,
     hops: RwLock<BTreeMap<HopId, Arc<Hop>>>,
     next_hop: AtomicU64,
@@ -153,6 +157,7 @@ impl Core {
             timer: Notify::new(),
             rate: Rate::new(limits.handshakes_per_second, burst),
             admission: Mutex::new(Admission::new(limits.hops_per_address)),
+            lobby: Lobby::new(limits.handshakes),
             connections: AtomicUsize::new(0),
             hops: RwLock::default(),
             next_hop: AtomicU64::new(0),
@@ -301,6 +306,7 @@ impl Core {
     }
 
     async fn accept(self: Arc<Self>) {
+        let mut logged: Option<Instant> = None;
         loop {
             let accepted = self.listener.accept().await;
             self.thawed().await;
@@ -309,17 +315,28 @@ impl Core {
                 Err(e) => {
                     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
                     if !matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-                        warn!(relay = %self.path, error = %e, "accepting failed");
+                        if logged.is_none_or(|at| now().duration_since(at) >= ACCEPT_LOGGED) {
+                            logged = Some(now());
+                            warn!(relay = %self.path, error = %e, "accepting failed");
+                        }
+                        // Where files ran out, strangers give theirs back first.
+                        self.lobby.make_room();
                         tokio::time::sleep(ACCEPT_REST).await;
                     }
                     continue;
                 }
             };
             let Some(place) = self.admit(peer.ip()) else { continue };
-            let core = Arc::clone(&self);
+            let (core, guest) = (Arc::clone(&self), self.lobby.enter());
             self.spawn(async move {
                 let generation = core.generation.load(Ordering::Acquire);
-                match handshake::respond(&core, stream).await {
+                let done = tokio::select! {
+                    biased;
+                    done = handshake::respond(&core, stream) => done,
+                    () = guest.asked_to_leave() => Err(handshake::Failed::GaveWay),
+                };
+                drop(guest);
+                match done {
                     Ok(up) => core.serve(up, generation).await,
                     Err(e) => {
                         core.counters.refused(Refusal::from(&e));
@@ -337,7 +354,7 @@ impl Core {
             trace!(relay = %self.path, "an address connects too often");
             return None;
         }
-        if self.connections.load(Ordering::Relaxed) >= self.limits.connections {
+        if self.connections.load(Ordering::Relaxed) >= self.limits.connections && !self.lobby.make_room() {
             self.counters.refused(Refusal::Connections);
             debug!(relay = %self.path, "holds all the connections that it may");
             return None;

@@ -24,13 +24,16 @@ pub enum Refusal {
     NotAuthentic,
     /// The handshake took too long.
     TimedOut,
+    /// It was the oldest of more handshakes than may be under way;
+    /// [`Limits::handshakes`](crate::Limits::handshakes).
+    GaveWay,
     /// The peer closed the connection before its handshake was finished, or the socket failed.
     Closed,
 }
 
 impl Refusal {
     /// All causes, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Rate,
         Self::Connections,
         Self::Address,
@@ -38,6 +41,7 @@ impl Refusal {
         Self::UnknownPrincipal,
         Self::NotAuthentic,
         Self::TimedOut,
+        Self::GaveWay,
         Self::Closed,
     ];
 
@@ -51,6 +55,7 @@ impl Refusal {
             Self::UnknownPrincipal => "unknown_principal",
             Self::NotAuthentic => "not_authentic",
             Self::TimedOut => "timed_out",
+            Self::GaveWay => "gave_way",
             Self::Closed => "closed",
         }
     }
@@ -61,6 +66,7 @@ impl From<&Failed> for Refusal {
         match failed {
             Failed::Io(_) | Failed::Closed => Self::Closed,
             Failed::TimedOut | Failed::Handshake(HandshakeError::TimedOut) => Self::TimedOut,
+            Failed::GaveWay => Self::GaveWay,
             Failed::NoKey => Self::UnknownPrincipal,
             Failed::Handshake(HandshakeError::NotAuthentic | HandshakeError::Rejected) => Self::NotAuthentic,
             Failed::Handshake(

@@ -17,7 +17,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Far more than the sockets on the way hold.
 const MOST_ROUNDS: u32 = 10_000;
@@ -324,6 +324,48 @@ async fn an_address_holds_64_connections_and_gives_them_back() {
         }
     };
     tokio::time::timeout(GUARD, again).await.expect("places are not given back");
+}
+
+/// Says nothing, from the `n`-th address of many.
+async fn half_open(at: SocketAddr, n: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 1, 0, n], 0))).unwrap();
+    socket.connect(at).await.unwrap()
+}
+
+/// However many silent connections there are, from however many addresses: a hop that stands stays, and a new one gets
+/// in.
+async fn half_open_ones_give_way(limits: Limits, most: usize) {
+    let client = key(1, Role::Client);
+    let relay = relay(&[&client], vec![], limits);
+    let at = relay.local_addr();
+    let mut before = Peer::dial(at, path(), &client).await.unwrap();
+    let mut silent = Vec::new();
+    for n in 1..=200 {
+        silent.push(half_open(at, n).await);
+    }
+    let mut after = Peer::dial(at, path(), &client).await.unwrap();
+    for peer in [&mut before, &mut after] {
+        peer.send(Frame::Ping { token: 5 }).await;
+        assert_eq!(peer.recv().await, Got::Pong(5));
+    }
+    let stats = relay.stats();
+    assert_eq!((stats.hops, stats.refused.total()), (2, stats.refused.get(Refusal::GaveWay)));
+    assert!(stats.connections <= most && stats.refused.total() >= 200 - most as u64, "{stats:?}");
+    // The oldest are closed, and the newest are not.
+    assert_eq!(ended(silent.remove(0)).await, b"");
+    let newest = silent.pop().unwrap();
+    assert!(newest.try_read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[tokio::test]
+async fn the_oldest_of_too_many_handshakes_gives_way() {
+    half_open_ones_give_way(Limits { handshakes: 16, ..Limits::default() }, 2 + 16).await;
+}
+
+#[tokio::test]
+async fn connections_that_said_nothing_give_way_when_a_relay_is_full() {
+    half_open_ones_give_way(Limits { connections: 16, ..Limits::default() }, 16).await;
 }
 
 #[tokio::test]

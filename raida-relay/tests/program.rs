@@ -312,6 +312,37 @@ fn a_bad_file_changes_nothing_and_sigterm_ends_within_the_bound() {
     drop(live);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_relay_that_runs_out_of_files_keeps_its_hops_and_says_so_once() {
+    let f = Fixture::new();
+    f.add_client();
+    let mut daemon = Daemon::start(&["run", "--config", f.config()]);
+    let (at, client) = (daemon.ready(), &f.keys.clients[0]);
+    let live = hop(at, client, 3).expect("a known client gets a hop");
+    let pid = daemon.child.id().to_string();
+    assert!(Command::new("prlimit").args(["--nofile=40:40", "--pid", &pid]).status().unwrap().success());
+    let flood: Vec<_> = (0..50).map(|_| TcpStream::connect(at).unwrap()).collect();
+    daemon.line("accepting failed");
+    // Two rests later at the latest a place is free, and taken.
+    for silent in flood.iter().take(2) {
+        ends(silent.try_clone().unwrap());
+    }
+    live.set_nonblocking(true).unwrap();
+    assert!(
+        live.peek(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock),
+        "the hop was closed"
+    );
+    drop(flood);
+    assert!(hop(at, client, 3).is_some(), "nobody gets in afterwards");
+    drop(live);
+    daemon.signal("TERM");
+    daemon.signal("TERM");
+    daemon.wait();
+    let again = daemon.lines.try_iter().filter(|line| line.contains("accepting failed")).count();
+    assert_eq!(again, 0, "it is said at every rest");
+}
+
 #[test]
 fn a_second_signal_ends_at_once() {
     let f = Fixture::new();

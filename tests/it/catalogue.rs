@@ -1,4 +1,5 @@
-//! `docs/faults.md` names tests: each of them is there, where it says, and no row is without one or a reason.
+//! `docs/faults.md` and `docs/limits.md` name tests: each of them is there, and no row of the first is without one or a
+//! reason.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -79,4 +80,24 @@ fn every_test_that_the_fault_catalogue_names_exists() {
     }
     assert_eq!(rows, (1..=50).collect(), "the rows are numbered from 1 to 50");
     assert!(named > 100, "{named} tests are named");
+}
+
+#[test]
+fn every_test_that_the_limits_name_exists() {
+    let mut text = String::new();
+    for (_, paths) in PLACES {
+        paths.iter().for_each(|path| sources(&root().join(path), &mut text));
+    }
+    let limits = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let mut named = 0;
+    for line in limits.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.trim_matches('|').split('|').collect();
+        // Limit, value, what happens above it, tests.
+        let &[_, _, _, tests] = &cells[..] else { continue };
+        for name in tests.split('`').skip(1).step_by(2) {
+            assert!(is_defined(name, &text), "there is no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named} tests are named");
 }

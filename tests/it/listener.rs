@@ -3,12 +3,15 @@
 use crate::network::Network;
 use futures_util::StreamExt;
 use futures_util::stream::FusedStream;
-use qsocket::Health;
+use qsocket::testing::Raida;
+use qsocket::{Health, PathId};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 /// Both kinds of listener, used by the same words.
 macro_rules! polls_and_accepts {
@@ -102,4 +105,51 @@ async fn the_health_of_a_new_connection_is_known_when_its_stream_is_given() -> i
         assert_ne!(*server.health().borrow(), Health::Lost);
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_no_relay_out() {
+    const SILENT: usize = 300;
+    let raida = Raida::start_on_loopback().unwrap();
+    let listener = raida.listener("quiet.example").await.unwrap();
+    let mut health = listener.endpoint().health();
+    listener.endpoint().hops_up(25).await;
+    let path = PathId::new(3).unwrap();
+    raida.stop_relay(path).await;
+    health.wait_for(|health| health.well() == 24).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(listener.ports()[path.index()]).await.unwrap());
+    }
+    raida.start_relay(path).unwrap();
+    // Well before the deadline at which the strangers go by themselves.
+    let up = timeout(Duration::from_secs(3), listener.endpoint().hops_up(25));
+    up.await.expect("the relay finds no room to show who it is");
+}
+
+#[test]
+fn a_burst_of_streams_is_accepted_by_a_task_that_does_nothing_else() {
+    /// More than a task may take in one turn.
+    const BURST: usize = 300;
+    // In a thread of its own: what never rests lets no timeout beside it come.
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let raida = Raida::start().unwrap();
+            let listener = raida.listener("burst.example").await.unwrap();
+            let client = raida.client().unwrap();
+            let mut streams = Vec::new();
+            for _ in 0..BURST {
+                let mut stream = client.connect("burst.example:7").await.unwrap();
+                stream.shutdown().await.unwrap();
+                streams.push(stream);
+            }
+            for _ in 0..BURST {
+                listener.accept().await.unwrap();
+            }
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).expect("accept goes round for ever");
 }

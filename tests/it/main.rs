@@ -10,6 +10,7 @@ mod data;
 mod duplex;
 mod exchange;
 mod keys;
+mod limits;
 mod listener;
 mod network;
 mod networks;

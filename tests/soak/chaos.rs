@@ -1,7 +1,7 @@
 //! What happens to the relays.
 
-use crate::process::Raida;
 use anyhow::Result;
+use qsocket_tests::process::Raida;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::process::Signal;

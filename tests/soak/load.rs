@@ -1,7 +1,7 @@
 //! Programs that know nothing of QSocket, through forwarded sockets: their servers, and the programs themselves.
 
-use crate::process::{Process, free_ports};
 use anyhow::{Context, Result, bail, ensure};
+use qsocket_tests::process::{Process, free_ports};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,7 +65,7 @@ impl Load {
     }
 
     fn start(kind: Kind, folder: &Path) -> Result<Self> {
-        let port = free_ports(0)?;
+        let port = free_ports(0, 1)?;
         let [server, _] = kind.programs();
         let mut command = Command::new(server);
         match kind {

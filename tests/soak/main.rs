@@ -14,14 +14,13 @@
 mod chaos;
 mod load;
 mod party;
-mod process;
 
 use anyhow::{Context, Result, bail, ensure};
 use chaos::{Chaos, Report};
 use clap::Parser;
 use load::Load;
-use party::Role;
-use process::{Process, Raida};
+use party::{Role, client, server};
+use qsocket_tests::process::{Process, Raida};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -78,11 +77,11 @@ fn soak(args: &Args) -> Result<()> {
         args.down
     );
 
-    let raida = Raida::start()?;
+    let raida = Raida::start(1, 1)?;
     let loads = Load::find(raida.folder())?;
-    let mut server = raida.server(&loads)?;
+    let mut server = server(&raida, &loads)?;
     server.says("listening")?;
-    let mut client = raida.client(Role::send(args.mib, span), &loads)?;
+    let mut client = client(&raida, &Role::send(args.mib, span), &loads)?;
     client.says("ready")?;
     let running: Vec<_> = loads.iter().map(|load| load.run(span)).collect::<Result<_>>()?;
 
@@ -115,10 +114,10 @@ fn soak(args: &Args) -> Result<()> {
 /// Kills the server in the middle of a transfer, and starts it again.
 fn server_dies(raida: &Raida, mut server: Process) -> Result<()> {
     // Whatever the sum is, this one does not get to its end.
-    let mut client = raida.client(Role::send(1 << 16, Duration::ZERO), &[])?;
+    let mut client = client(raida, &Role::send(1 << 16, Duration::ZERO), &[])?;
     client.says("half a gigabyte")?;
     server.kill()?;
-    let mut again = raida.server(&[])?;
+    let mut again = self::server(raida, &[])?;
     again.says("listening")?;
     let deadline = Instant::now() + SETTLE;
     let (status, told) = client.fails(deadline)?;
@@ -127,7 +126,7 @@ fn server_dies(raida: &Raida, mut server: Process) -> Result<()> {
         ["ConnectionReset", "UnexpectedEof", "TimedOut"].iter().find(|kind| told.contains(*kind));
     let Some(kind) = documented else { bail!("the client of a server that was killed says {told:?}") };
     println!("server killed: the client got {kind} ({})", told.trim());
-    let mut client = raida.client(Role::send(16, Duration::ZERO), &[])?;
+    let mut client = self::client(raida, &Role::send(16, Duration::ZERO), &[])?;
     let deadline = Instant::now() + SETTLE;
     let sent = client.digest(deadline)?;
     ensure!(sent == again.digest(deadline)?, "a transfer to the restarted server differs");

@@ -1,10 +1,12 @@
 //! The server and the client, each in a process of its own.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::load::Load;
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Subcommand;
 use qsocket::config::Config;
 use qsocket::resolve::{Targets, parse_name_port};
 use qsocket::{Endpoint, QSocketListener, QSocketStream};
+use qsocket_tests::process::{Process, Raida};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
@@ -40,6 +42,9 @@ pub(crate) enum Role {
     /// Sends a transfer and forwards sockets.
     #[command(hide = true)]
     Send {
+        /// To whom.
+        #[arg(long, default_value = "")]
+        server: String,
         /// How much.
         mib: u64,
         /// In what time.
@@ -52,19 +57,15 @@ pub(crate) enum Role {
 
 impl Role {
     /// As arguments of this program, without what is forwarded.
-    pub(crate) fn arguments(&self) -> Vec<String> {
+    fn arguments(&self) -> Vec<String> {
         match self {
             Self::Serve { address, .. } => vec!["serve".to_owned(), address.clone()],
             Self::Send { mib, seconds, .. } => vec!["send".to_owned(), mib.to_string(), seconds.to_string()],
         }
     }
 
-    pub(crate) fn serve(address: String) -> Self {
-        Self::Serve { address, forward: Vec::new() }
-    }
-
     pub(crate) fn send(mib: u64, span: Duration) -> Self {
-        Self::Send { mib, seconds: span.as_secs(), forward: Vec::new() }
+        Self::Send { server: String::new(), mib, seconds: span.as_secs(), forward: Vec::new() }
     }
 }
 
@@ -88,12 +89,40 @@ impl FromStr for Forward {
     }
 }
 
+/// Starts the server.
+pub(crate) fn server(raida: &Raida, loads: &[Load]) -> Result<Process> {
+    let address = raida.server_address(0).to_string();
+    party(raida, "server", "server-1", Role::Serve { address, forward: Vec::new() }.arguments(), loads)
+}
+
+/// Starts a client.
+pub(crate) fn client(raida: &Raida, role: &Role, loads: &[Load]) -> Result<Process> {
+    let mut arguments = role.arguments();
+    arguments.extend(["--server".into(), format!("server-1.example:{}", raida.server_address(0).port())]);
+    party(raida, "client", "client-1", arguments, loads)
+}
+
+fn party(
+    raida: &Raida,
+    name: &str,
+    config: &str,
+    mut arguments: Vec<String>,
+    loads: &[Load],
+) -> Result<Process> {
+    for load in loads {
+        arguments.extend(["--forward".into(), load.forward()]);
+    }
+    raida.party(name, config, &arguments)
+}
+
 pub(crate) fn run(role: Role) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match role {
             Role::Serve { address, forward } => serve(&address, forward).await,
-            Role::Send { mib, seconds, forward } => send(mib, Duration::from_secs(seconds), forward).await,
+            Role::Send { server, mib, seconds, forward } => {
+                send(server, mib, Duration::from_secs(seconds), forward).await
+            }
         }
     })
 }
@@ -141,10 +170,9 @@ async fn take(stream: &mut QSocketStream) -> Result<()> {
 }
 
 /// Sends so much in this time, evenly, while it forwards sockets.
-async fn send(mib: u64, span: Duration, forwards: Vec<Forward>) -> Result<()> {
-    let name = std::env::var("SOAK_SERVER").context("SOAK_SERVER")?;
+async fn send(server: String, mib: u64, span: Duration, forwards: Vec<Forward>) -> Result<()> {
     let config = Config::load()?;
-    let (host, port) = parse_name_port(&name)?;
+    let (host, port) = parse_name_port(&server)?;
     let targets = config.names().lookup(host, port)?;
     let endpoint = Endpoint::client(config)?;
     endpoint.hops_up(25).await;

@@ -41,6 +41,8 @@ pub struct Config {
     pub connection_window: u64,
     /// Streams that the peer may have open at once.
     pub max_streams: u32,
+    /// Connections that a server holds at once; further ones are refused as busy.
+    pub max_connections: usize,
     /// Bytes of one stream that wait for acknowledgement before a write blocks.
     pub send_buffer: usize,
     /// Silence after which the connection is given up.
@@ -61,6 +63,8 @@ impl Default for Config {
             stream_window: 4 << 20,
             connection_window: 16 << 20,
             max_streams: 16_384,
+            // All the routes of sixteen clients, and each connection is bounded by its windows.
+            max_connections: 4_096,
             send_buffer: 4 << 20,
             idle: Duration::from_secs(60),
             nodelay: true,

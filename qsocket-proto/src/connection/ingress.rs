@@ -172,8 +172,10 @@ impl Connection {
     /// Puts an opened stripe in its block.
     fn take_opened(&mut self, header: &StripeHeader, plaintext: &[u8]) {
         self.begin_peer_streams(header.stream);
-        if let Some(stream) = self.streams.get_mut(&header.stream) {
-            stream.recv.insert(header.block, header.block_len, header.stripe, plaintext);
+        if self.has_room(header.stream, header.block, header.block_len) {
+            self.with_recv(header.stream, |recv| {
+                recv.insert(header.block, header.block_len, header.stripe, plaintext);
+            });
         }
     }
 
@@ -225,7 +227,7 @@ impl Connection {
             return;
         }
         self.parking.forget(id, block, &mut self.paths);
-        match stream.recv.complete(block) {
+        match self.with_recv(id, |recv| recv.complete(block)).unwrap_or(Ok(0)) {
             Ok(grown) => self.on_block(now, id, grown, len),
             Err(Misbehaved(what)) => self.misbehaved(now, what),
         }
@@ -422,13 +424,13 @@ impl Connection {
         self.ack_soon_and_wide(now);
         // A stream that was given up before anything of it arrived is opened and over.
         self.begin_peer_streams(id);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        match stream.recv.reset(code, final_size) {
+        let Some(done) = self.with_recv(id, |recv| recv.reset(code, final_size)) else { return };
+        match done {
             Ok(grown) => {
                 self.flow.arrived += grown;
                 self.patience.retain(|(stream, _)| *stream != id);
                 self.parking.forget_stream(id, &mut self.paths);
-                let unseen = !stream.offered && !self.is_local(id);
+                let unseen = !self.is_local(id) && self.streams.get(&id).is_some_and(|s| !s.offered);
                 if unseen {
                     self.release(id);
                 }

@@ -261,6 +261,7 @@ impl Connection {
             next_local,
             next_peer,
             accept_queue: VecDeque::new(),
+            held: 0,
             flow: Flow {
                 sent: 0,
                 max_send: 0,

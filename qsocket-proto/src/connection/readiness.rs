@@ -54,7 +54,7 @@ impl Connection {
         id: StreamId,
         look: impl FnOnce(&mut super::RecvStream) -> ReadOutcome,
     ) -> Result<Option<usize>, ReadError> {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get(&id) else {
             return self.error.clone().map_or(Ok(Some(0)), |cause| Err(ReadError::Lost(cause)));
         };
         if let Some(reason) = stream.revoked {
@@ -63,7 +63,8 @@ impl Connection {
         if stream.recv.is_stopped() {
             return Ok(Some(0));
         }
-        match look(&mut stream.recv) {
+        // The stream was there just now.
+        match self.with_recv(id, look).unwrap_or(ReadOutcome::Blocked) {
             ReadOutcome::Bytes(n) => Ok(Some(n)),
             ReadOutcome::Fin => Ok(Some(0)),
             ReadOutcome::Reset(code) => Err(ReadError::Reset(code)),

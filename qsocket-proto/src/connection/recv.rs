@@ -16,9 +16,20 @@ use super::stats::Repairs;
 /// tiny blocks, as the byte window bounds the memory for large ones.
 pub(crate) const BLOCK_WINDOW: u64 = 1024;
 
-/// Memory that a stream's blocks may take beyond its byte window: block heads and padding of a full
-/// [`BLOCK_WINDOW`], 14 and at most 15 bytes each, and one resource name.
-const OVERHEAD_BYTES: u64 = BLOCK_WINDOW * 32 + 256;
+/// What a block is charged besides its bytes, so that many tiny ones count: its entry and its share of the map.
+const ENTRY_BYTES: u64 = 128;
+
+/// Memory that a stream's blocks may take beyond its byte window: entries, heads and padding of a full
+/// [`BLOCK_WINDOW`], 128, 14 and at most 15 bytes each, and one resource name. A sixteenth of the window comes on top,
+/// for blocks above [`JOINED_BELOW`].
+const OVERHEAD_BYTES: u64 = BLOCK_WINDOW * (ENTRY_BYTES + 32) + 256;
+
+/// Data of blocks up to this size is copied behind that of the block before once it is in order: a reader that takes
+/// its time with many small messages holds their bytes, and not a block for each.
+const JOINED_BELOW: usize = 4 * 1024;
+
+/// Nothing is copied behind so many bytes.
+const JOINED: usize = 16 * 1024;
 
 /// What the other end did wrong under its own seal. The connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +117,7 @@ impl Assembly {
     }
 
     fn memory(&self) -> u64 {
-        (self.bytes.len() + self.parity.iter().map(|(_, b)| b.len()).sum::<usize>()) as u64
+        (self.bytes.len() + self.parity.iter().map(|(_, b)| b.len()).sum::<usize>()) as u64 + ENTRY_BYTES
     }
 }
 
@@ -117,6 +128,26 @@ struct Whole {
     header: BlockHeader,
     resource: Range<usize>,
     data: Range<usize>,
+}
+
+impl Whole {
+    fn memory(&self) -> u64 {
+        self.bytes.len() as u64 + ENTRY_BYTES
+    }
+
+    /// Copies the data of the next block behind its own, if that is worth it.
+    fn join(&mut self, next: &Self) -> bool {
+        if next.data.len() > JOINED_BELOW || self.data.end > JOINED {
+            return false;
+        }
+        self.bytes.truncate(self.data.end);
+        self.bytes.extend_from_slice(next.bytes.get(next.data.clone()).unwrap_or_default());
+        self.data.end = self.bytes.len();
+        if self.data.end > JOINED {
+            self.bytes.shrink_to_fit();
+        }
+        true
+    }
 }
 
 /// The receiving half of one stream.
@@ -193,7 +224,18 @@ impl RecvStream {
             && !self.early.contains_key(&block)
     }
 
-    /// Takes an opened stripe. False if the block has no room: its sender passes the window it was given.
+    /// What `block` is charged when its first stripe comes; nothing if it is there.
+    pub(crate) fn charge(&self, block: u64, block_len: u32) -> u64 {
+        let room = stripe_len(block_len as usize) * SIXTEEN;
+        if self.assemblies.contains_key(&block) { 0 } else { room as u64 + ENTRY_BYTES }
+    }
+
+    /// Whether this is the block for which the stream waits.
+    pub(crate) fn is_next(&self, block: u64) -> bool {
+        block == self.next
+    }
+
+    /// Takes an opened stripe. `None` if the block has no room: its sender passes the window it was given.
     pub(crate) fn insert(
         &mut self,
         block: u64,
@@ -201,7 +243,7 @@ impl RecvStream {
         stripe: StripeId,
         plaintext: &[u8],
     ) -> Option<&mut Assembly> {
-        let room = self.window + OVERHEAD_BYTES + u64::from(block_len);
+        let room = self.window + self.window / 16 + OVERHEAD_BYTES + u64::from(block_len);
         let assembly = match self.assemblies.entry(block) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::btree_map::Entry::Vacant(slot) => {
@@ -242,8 +284,9 @@ impl RecvStream {
         }
         let grown = end.saturating_sub(self.highest);
         self.highest = self.highest.max(end);
-        self.memory += bytes.len() as u64;
-        self.early.insert(block, Whole { bytes, header, resource, data });
+        let whole = Whole { bytes, header, resource, data };
+        self.memory += whole.memory();
+        self.early.insert(block, whole);
         while let Some(whole) = self.early.remove(&self.next) {
             self.next += 1;
             self.take_in_order(whole)?;
@@ -265,10 +308,23 @@ impl RecvStream {
         if whole.header.fin {
             self.fin = Some(self.end);
         }
-        if whole.data.is_empty() || self.stopped {
-            self.memory -= whole.bytes.len() as u64;
-        } else {
-            self.queue.push_back(whole);
+        self.memory -= whole.memory();
+        if !whole.data.is_empty() && !self.stopped {
+            match self.queue.back_mut() {
+                Some(last) => {
+                    self.memory -= last.memory();
+                    let joined = last.join(&whole);
+                    self.memory += last.memory();
+                    if !joined {
+                        self.memory += whole.memory();
+                        self.queue.push_back(whole);
+                    }
+                }
+                None => {
+                    self.memory += whole.memory();
+                    self.queue.push_back(whole);
+                }
+            }
         }
         if self.stopped {
             self.read = self.end;
@@ -288,7 +344,7 @@ impl RecvStream {
             if !front.data.is_empty() {
                 break;
             }
-            self.memory -= front.bytes.len() as u64;
+            self.memory -= front.memory();
             self.queue.pop_front();
         }
         self.read += taken as u64;
@@ -338,7 +394,7 @@ impl RecvStream {
     /// The application wants no more.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
-        self.memory -= self.queue.iter().map(|w| w.bytes.len() as u64).sum::<u64>();
+        self.memory -= self.queue.iter().map(Whole::memory).sum::<u64>();
         self.queue.clear();
         self.read = self.end;
     }

@@ -263,6 +263,40 @@ fn a_reader_that_stops_reading_stops_the_writer_and_memory_stays_bounded() {
 }
 
 #[test]
+fn a_reader_that_takes_its_time_holds_small_messages_and_not_a_block_for_each() {
+    let mut pair = Pair::new(431);
+    let client = pair.open();
+    let stream = pair.client(client).open(b"").unwrap().unwrap();
+    // Now and then a large one between them.
+    let messages = (0..2_000).map(|i| pattern(if i % 100 == 7 { 6_000 } else { 1 + i % 20 }));
+    let mut sent = Vec::new();
+    for message in messages {
+        assert_eq!(pair.client(client).write(stream, &message), Ok(message.len()));
+        sent.extend(message);
+        pair.run_for(Duration::from_micros(200));
+    }
+    pair.client(client).finish(stream).unwrap();
+    pair.run_until(|p| p.client(client).is_finished(stream));
+    let (server, id, _) = pair.accepted().unwrap();
+    let (held, bytes) = (pair.server(server).memory(), sent.len() as u64);
+    assert!(held <= bytes + bytes / 16, "{held} bytes for {bytes}");
+    // Reads of odd sizes, and a look before each.
+    let (mut read, mut buf) = (Vec::new(), [0; 777]);
+    loop {
+        let mut shown = Vec::new();
+        pair.server(server).peek_with(id, buf.len(), |piece| shown.extend_from_slice(piece)).unwrap();
+        let n = pair.server(server).read(id, &mut buf).unwrap().unwrap();
+        assert_eq!(buf[..n], shown);
+        if n == 0 {
+            break;
+        }
+        read.extend_from_slice(&buf[..n]);
+    }
+    assert!(read == sent);
+    assert_eq!(pair.server(server).memory(), 0);
+}
+
+#[test]
 fn a_dropped_stream_is_an_error_and_never_a_clean_end() {
     let mut pair = Pair::new(440);
     let client = pair.open();
@@ -505,6 +539,20 @@ fn lists_refuse_under_seal_and_with_a_reason() {
         assert_eq!(refused(&mut pair), Some(ConnectionError::Refused(reason)));
         assert_eq!(pair.server_count(), 0, "nothing is left at the server");
     }
+}
+
+#[test]
+fn a_server_that_holds_as_many_connections_as_it_may_is_busy_until_one_ends() {
+    let mut pair = Pair::with(502, |_| (), |server| server.max_connections = 3);
+    let held: Vec<_> = (0..3).map(|_| pair.open()).collect();
+    assert_eq!(refused(&mut pair), Some(ConnectionError::Refused(Refusal::Busy)));
+    for client in &held {
+        server_of(&mut pair, *client);
+    }
+    let now = pair.now;
+    pair.client(held[0]).close(now, 0, "enough");
+    pair.run_for(Duration::from_secs(5));
+    assert_eq!(refused(&mut pair), None, "there is room again");
 }
 
 /// The server's end of a connection, found by a stream.

@@ -117,7 +117,12 @@ impl Hop {
         let pending = self.pending.remove(key)?;
         self.routes.remove(&pending.route);
         self.bytes -= pending.bytes();
-        self.order.retain(|k| k != key);
+        if self.order.front() == Some(key) {
+            // The usual one of a flood.
+            self.order.pop_front();
+        } else {
+            self.order.retain(|k| k != key);
+        }
         Some(pending)
     }
 }
@@ -165,18 +170,36 @@ impl Acceptor {
         self.hops.iter().map(|h| h.bytes).sum()
     }
 
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn client_of(&self, path: PathId, route: RouteId) -> Option<Principal> {
         self.hops[path.index()].routes.get(&route).map(|(client, _)| *client)
     }
 
     pub(super) fn path_down(&mut self, path: PathId) {
-        self.hops[path.index()] = Hop::default();
+        let gone = std::mem::take(&mut self.hops[path.index()]);
+        gone.pending.keys().for_each(|key| self.withdraw(key));
+    }
+
+    fn announced(&self, key: &Key) -> usize {
+        self.hops.iter().filter(|h| h.pending.contains_key(key)).count()
+    }
+
+    /// A hop no longer announces this connection. A slot that fewer than ten announce goes too: otherwise ten hops that
+    /// change their minds fast enough would hold more slots than announcements.
+    fn withdraw(&mut self, key: &Key) {
+        if self.announced(key) < ANNOUNCED {
+            self.slots.remove(key);
+        }
     }
 
     pub(super) fn detach(&mut self, path: PathId, route: RouteId) {
         let hop = &mut self.hops[path.index()];
         if let Some(key) = hop.routes.get(&route).copied() {
             hop.remove(&key);
+            self.withdraw(&key);
         }
     }
 
@@ -185,7 +208,7 @@ impl Acceptor {
         &mut self,
         now: Instant,
         offer: Offer<'_>,
-        unconfirmed: usize,
+        busy: bool,
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
@@ -211,13 +234,16 @@ impl Acceptor {
         hop.routes.insert(route, key);
         hop.order.push_back(key);
         hop.pending.insert(key, pending);
+        let mut gone = Vec::new();
         while hop.pending.len() > PENDING_IDS || hop.bytes > PENDING_BYTES {
             let Some(oldest) = hop.order.front().copied() else { break };
             if let Some(dropped) = hop.remove(&oldest) {
                 super::detach(hops, path, dropped.route);
             }
+            gone.push(oldest);
         }
-        let announced = self.hops.iter().filter(|h| h.pending.contains_key(&key)).count();
+        gone.iter().for_each(|key| self.withdraw(key));
+        let announced = self.announced(&key);
         if announced < ANNOUNCED {
             return Outcome::Nothing;
         }
@@ -225,7 +251,7 @@ impl Acceptor {
         if announced < SIXTEEN {
             return Outcome::Nothing;
         }
-        self.proceed(key, unconfirmed, hops, rng)
+        self.proceed(key, busy, hops, rng)
     }
 
     /// Takes a DATA payload for a connection that does not exist yet: a stripe of its hello block, or junk.
@@ -234,7 +260,7 @@ impl Acceptor {
         path: PathId,
         (route, offset): (RouteId, u32),
         payload: &mut [u8],
-        unconfirmed: usize,
+        busy: bool,
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
@@ -250,11 +276,7 @@ impl Acceptor {
             return Outcome::Nothing;
         }
         pending.hello = Some((header, ciphertext.to_vec(), tag));
-        if self.slots.contains_key(&key) {
-            self.proceed(key, unconfirmed, hops, rng)
-        } else {
-            Outcome::Nothing
-        }
+        if self.slots.contains_key(&key) { self.proceed(key, busy, hops, rng) } else { Outcome::Nothing }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -269,6 +291,7 @@ impl Acceptor {
             self.drop_slot(&key, hops);
         }
         // What fewer than ten relays announced does not stay longer either.
+        let mut gone = Vec::new();
         for (path, hop) in PathId::all().zip(&mut self.hops) {
             while let Some(key) = hop.order.front().copied()
                 && hop.pending.get(&key).is_none_or(|p| p.since + QUORUM_DEADLINE <= now)
@@ -277,8 +300,10 @@ impl Acceptor {
                     Some(pending) => super::detach(hops, path, pending.route),
                     None => _ = hop.order.pop_front(),
                 }
+                gone.push(key);
             }
         }
+        gone.iter().for_each(|key| self.withdraw(key));
     }
 
     fn drop_slot<H: Hops>(&mut self, key: &Key, hops: &mut H) {
@@ -291,13 +316,7 @@ impl Acceptor {
     }
 
     /// Goes as far as what is here allows: agree, open the hello block, answer.
-    fn proceed<H: Hops>(
-        &mut self,
-        key: Key,
-        unconfirmed: usize,
-        hops: &mut H,
-        rng: &mut dyn CryptoRng,
-    ) -> Outcome {
+    fn proceed<H: Hops>(&mut self, key: Key, busy: bool, hops: &mut H, rng: &mut dyn CryptoRng) -> Outcome {
         let agreed = match self.slots.get_mut(&key).and_then(|s| s.agreed.take()) {
             Some(agreed) => agreed,
             None => match self.agree(&key) {
@@ -315,7 +334,7 @@ impl Acceptor {
         };
         let refusal = match self.admission.admit(key.0) {
             Err(reason) => Some(reason),
-            Ok(()) if unconfirmed >= MAX_UNCONFIRMED => Some(Refusal::Busy),
+            Ok(()) if busy => Some(Refusal::Busy),
             Ok(()) => None,
         };
         if let Some(reason) = refusal {

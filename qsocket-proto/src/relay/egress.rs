@@ -8,10 +8,10 @@ use crate::ids::RouteId;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// The most payload that waits for one route of a hop: the first window of a path.
+/// The most that waits for one route of a hop, 16 bytes charged for each frame: the first window of a path.
 pub const ROUTE_QUEUE: usize = 256 * 1024;
 
-/// The most payload that waits for one hop, in all routes: sixteen full routes.
+/// The most that waits for one hop, in all routes: sixteen full routes.
 pub const HOP_QUEUE: usize = 4 * 1024 * 1024;
 
 /// DATA goes into the outbox up to this many bytes, and waits in its route's queue beyond: enough to keep a socket
@@ -24,10 +24,17 @@ pub const CONGESTED_EVERY: Duration = Duration::from_millis(50);
 /// What a route may send before it is the next one's turn: one stripe of the largest block.
 const QUANTUM: usize = 16 * 1024;
 
+/// What a waiting frame is charged besides its payload, so that empty and tiny ones count: its entry, whose memory may have
+/// been doubled.
+const ENTRY_BYTES: usize = 16;
+
 /// Emptied queues whose memory is kept for the next route that has to wait.
 const SPARES: usize = 16;
 
-/// The caps of an [`Egress`], in payload bytes.
+/// The memory that each of them keeps; what a burst took above it is given back.
+const SPARE_BYTES: usize = 64 * 1024;
+
+/// The caps of an [`Egress`]: payload bytes, and 16 for each frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EgressLimits {
     /// [`ROUTE_QUEUE`].
@@ -63,7 +70,7 @@ pub struct Egress {
     routes: BTreeMap<RouteId, Queue>,
     /// Routes with waiting frames, in the order of their turns.
     turns: VecDeque<RouteId>,
-    /// Payload bytes in all queues.
+    /// The charges of all queues.
     waiting: usize,
     spares: Vec<VecDeque<u8>>,
 }
@@ -83,11 +90,17 @@ struct Queue {
 }
 
 impl Queue {
+    /// What its frames are charged.
+    fn charge(&self) -> usize {
+        self.bytes.len() + self.frames.len() * ENTRY_BYTES
+    }
+
+    /// Returns what the frame was charged.
     fn drop_newest(&mut self) -> usize {
         let Some((_, len)) = self.frames.pop_back() else { return 0 };
         self.bytes.truncate(self.bytes.len() - len as usize);
         self.dropped = self.dropped.saturating_add(len);
-        len as usize
+        len as usize + ENTRY_BYTES
     }
 
     /// What to report to the sender now, if anything.
@@ -159,7 +172,7 @@ impl Egress {
             reported: None,
         });
         queue.origin = origin;
-        if drop || queue.bytes.len() + payload.len() > self.limits.route {
+        if drop || queue.charge() + payload.len() + ENTRY_BYTES > self.limits.route {
             queue.dropped = queue.dropped.saturating_add(payload.len() as u32);
             return queue.report(now);
         }
@@ -168,13 +181,13 @@ impl Egress {
         }
         queue.frames.push_back((offset, payload.len() as u32));
         queue.bytes.extend(payload);
-        self.waiting += payload.len();
+        self.waiting += payload.len() + ENTRY_BYTES;
         if self.waiting <= self.limits.hop { None } else { self.drop_from_longest(now) }
     }
 
     /// Drops the newest stripe of the route that holds most: a short queue is not what fills the hop.
     fn drop_from_longest(&mut self, now: Instant) -> Option<Congestion> {
-        let (&route, queue) = self.routes.iter_mut().max_by_key(|(_, queue)| queue.bytes.len())?;
+        let (&route, queue) = self.routes.iter_mut().max_by_key(|(_, queue)| queue.charge())?;
         self.waiting -= queue.drop_newest();
         let report = queue.report(now);
         if queue.frames.is_empty() {
@@ -221,7 +234,7 @@ impl Egress {
             queue.bytes.drain(..len);
             queue.frames.pop_front();
             queue.deficit -= len;
-            self.waiting -= len;
+            self.waiting -= len + ENTRY_BYTES;
             if queue.frames.is_empty() {
                 self.turns.pop_front();
                 self.retire(route);
@@ -237,7 +250,7 @@ impl Egress {
     /// ROUTE_ERROR came from.
     pub fn forget(&mut self, route: RouteId) {
         if let Some(queue) = self.routes.remove(&route) {
-            self.waiting -= queue.bytes.len();
+            self.waiting -= queue.charge();
             self.turns.retain(|r| *r != route);
         }
     }
@@ -247,7 +260,7 @@ impl Egress {
         &mut self.outbox
     }
 
-    /// All bytes held: waiting payload and the outbox.
+    /// All bytes held: waiting frames and the outbox.
     pub fn queued_bytes(&self) -> usize {
         self.waiting + self.outbox.queued_bytes()
     }
@@ -266,9 +279,10 @@ impl Egress {
     /// Gives an empty queue's memory to the next route. One with an unreported loss stays until it is reported.
     fn retire(&mut self, route: RouteId) {
         if self.routes.get(&route).is_some_and(|q| q.dropped == 0)
-            && let Some(queue) = self.routes.remove(&route)
+            && let Some(mut queue) = self.routes.remove(&route)
             && self.spares.len() < SPARES
         {
+            queue.bytes.shrink_to(SPARE_BYTES);
             self.spares.push(queue.bytes);
         }
     }

@@ -16,7 +16,7 @@ use crate::ids::{ConnectionId, PathId, Principal, Role, RouteId};
 use crate::share;
 use rand_core::CryptoRng;
 use servers::Servers;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -166,8 +166,8 @@ pub struct Router {
     /// Routes that clients may hold, where that is not the default.
     most_routes: BTreeMap<Principal, usize>,
     draining: bool,
-    /// Deadlines of waiting routes, earliest first; entries of routes that wait no longer are passed over.
-    waiting: VecDeque<(Instant, HopId, RouteId)>,
+    /// Deadlines of the routes that wait, earliest first.
+    waiting: BTreeSet<(Instant, HopId, RouteId)>,
     waiting_bytes: usize,
     actions: VecDeque<Action>,
 }
@@ -182,7 +182,7 @@ impl Router {
             held: BTreeMap::new(),
             most_routes: BTreeMap::new(),
             draining: false,
-            waiting: VecDeque::new(),
+            waiting: BTreeSet::new(),
             waiting_bytes: 0,
             actions: VecDeque::new(),
         }
@@ -285,21 +285,19 @@ impl Router {
 
     /// When [`Router::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|w| w.0);
+        let waiting = self.waiting.first().map(|w| w.0);
         [waiting, self.servers.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Dials what is due and gives up what waited too long.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(until, hop, route)) = self.waiting.front()
+        while let Some(&(until, hop, route)) = self.waiting.first()
             && until <= now
         {
-            self.waiting.pop_front();
-            if matches!(self.link(hop, route), Some(Link::Waiting { until: u, .. }) if *u == until) {
-                self.unlink(hop, route);
-                let frame = Frame::RouteError { route, reason: RouteError::ServerUnreachable };
-                self.actions.push_back(Action::Send { hop, frame });
-            }
+            self.waiting.pop_first();
+            self.unlink(hop, route);
+            let frame = Frame::RouteError { route, reason: RouteError::ServerUnreachable };
+            self.actions.push_back(Action::Send { hop, frame });
         }
         self.actions.extend(self.servers.handle_timeout(now));
     }
@@ -365,7 +363,7 @@ impl Router {
                 if let Some(hop) = self.hops.get_mut(&id) {
                     hop.routes.insert(route, link);
                 }
-                self.waiting.push_back((until, id, route));
+                self.waiting.insert((until, id, route));
                 self.actions.extend(self.servers.dial_for_open(now, facts.server));
                 self.wait(id, route, frame)
             }
@@ -424,7 +422,8 @@ impl Router {
         }
         for (id, route) in ready {
             let taken = self.hops.get_mut(&id).and_then(|client| client.routes.remove(&route));
-            if let Some(Link::Waiting { frames, .. }) = taken {
+            if let Some(Link::Waiting { frames, until, .. }) = taken {
+                self.waiting.remove(&(until, id, route));
                 self.waiting_bytes -= frames.len();
                 let down = self.connect(id, route, hop);
                 self.actions.push_back(Action::Deliver { hop, route: down, frames });
@@ -450,7 +449,10 @@ impl Router {
         let link = hop.routes.remove(&route)?;
         let mut client = (hop.info.role == Role::Client).then_some(hop.info.principal);
         match &link {
-            Link::Waiting { frames, .. } => self.waiting_bytes -= frames.len(),
+            Link::Waiting { frames, until, .. } => {
+                self.waiting.remove(&(*until, id, route));
+                self.waiting_bytes -= frames.len();
+            }
             Link::Up(other, at) => {
                 if let Some(hop) = self.hops.get_mut(other) {
                     hop.routes.remove(at);
@@ -486,7 +488,6 @@ impl Router {
             }
         }
         self.hops.remove(&id);
-        self.waiting.retain(|(_, hop, _)| *hop != id);
     }
 }
 

@@ -47,6 +47,9 @@ impl Queue {
     /// Waits for the next stream; `None` once the endpoint ended and the queue is empty.
     pub(super) async fn next(&self) -> Option<Accepted> {
         loop {
+            // A receiver that has given as much as one turn of a task may take wakes at once, and gives nothing until the
+            // task has rested. It rests here: a loop of `accept` would otherwise go round for ever.
+            tokio::task::coop::consume_budget().await;
             let mut arrived = pin!(self.waiting.tasks.notified());
             arrived.as_mut().enable();
             if let Poll::Ready(next) = self.take() {

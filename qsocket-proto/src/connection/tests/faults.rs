@@ -241,6 +241,20 @@ fn relays_that_flood_a_server_with_openings_keep_no_other_out() {
 }
 
 #[test]
+fn ten_relays_that_flood_a_server_hold_no_more_slots_than_announcements() {
+    use crate::endpoint::PENDING_IDS;
+    let mut pair = Pair::new(544);
+    let flooders = pair.random_paths(10);
+    pair.invent_openings(flooders, 3 * PENDING_IDS as u32);
+    let slots = pair.pending_slots();
+    assert!(slots > 0 && slots <= PENDING_IDS, "{slots} slots");
+    pair.break_hops(flooders.iter().take(1).collect());
+    assert_eq!(pair.pending_slots(), 0, "nine announce what is left");
+    pair.run_for(Duration::from_secs(11));
+    assert_eq!(pair.pending_bytes(), 0);
+}
+
+#[test]
 fn a_path_that_went_before_it_joined_again_is_not_spoken_of_for_ever() {
     let mut pair = Pair::new(445);
     let client = pair.open();

@@ -215,6 +215,10 @@ impl Pair {
         self.ends[1].endpoint.pending_bytes()
     }
 
+    pub(super) fn pending_slots(&self) -> usize {
+        self.ends[1].endpoint.pending_slots()
+    }
+
     /// The paths that client and server said they read no more.
     pub(super) fn distrusted(&self) -> [PathSet; 2] {
         [0, 1].map(|end| self.ends[end].distrusted)

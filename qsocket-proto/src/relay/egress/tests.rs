@@ -58,14 +58,14 @@ fn a_full_route_drops_its_newest_and_reports_the_sum_now_and_then() {
         reports.extend(egress.data(at, RouteId(1), i, &[1; 1000], origin(1)));
         assert!(egress.queued_bytes() <= SMALL.route + SMALL.outbox + 200);
     }
-    // One frame went to the outbox, ten wait, 29 were dropped: reported at once and then every 50 ms.
+    // One frame went to the outbox, nine wait, 30 were dropped: reported at once and then every 50 ms.
     let bytes: Vec<_> = reports.iter().map(|r| r.bytes).collect();
     assert_eq!(bytes, [1000, 10_000, 10_000]);
     assert!(reports.iter().all(|r| (r.hop, r.route) == origin(1)));
     let seen: Vec<_> =
         std::iter::from_fn(|| Some(take(&mut egress)).filter(|t| !t.is_empty())).flatten().collect();
     let offsets: Vec<_> = seen.into_iter().flatten().map(|f| f.1).collect();
-    assert_eq!(offsets, (0..11).collect::<Vec<_>>(), "the oldest are kept");
+    assert_eq!(offsets, (0..10).collect::<Vec<_>>(), "the oldest are kept");
 }
 
 #[test]
@@ -83,8 +83,39 @@ fn a_full_hop_drops_from_the_longest_route() {
         assert!(egress.waiting <= SMALL.hop);
     }
     assert!(dropped[1] > dropped[2] && dropped[2] >= dropped[3], "{dropped:?}");
-    let held: usize = egress.routes.values().map(|q| q.bytes.len()).sum();
+    let held: usize = egress.routes.values().map(Queue::charge).sum();
     assert_eq!(held, egress.waiting);
+}
+
+#[test]
+fn empty_and_tiny_frames_are_charged_for_their_keeping() {
+    let (mut egress, now) = (egress(SMALL), Instant::now());
+    egress.data(now, RouteId(1), 0, &[1; 1900], origin(1));
+    for i in 0..100_000u32 {
+        egress.data(now, RouteId(1 + i % 3), i, &[], origin(1));
+        egress.data(now, RouteId(1 + i % 3), i, &[(1 + i % 3) as u8], origin(1));
+    }
+    let frames: usize = egress.routes.values().map(|q| q.frames.len()).sum();
+    assert!(frames <= SMALL.hop / ENTRY_BYTES, "{frames} frames wait");
+    assert!(egress.waiting <= SMALL.hop);
+    for route in 1..=3 {
+        egress.forget(RouteId(route));
+    }
+    assert_eq!(egress.waiting, 0);
+}
+
+#[test]
+fn emptied_queues_keep_little() {
+    let limits = EgressLimits { route: 1 << 20, hop: 1 << 24, outbox: 40_000 };
+    let (mut egress, now) = (egress(limits), Instant::now());
+    for route in 1..=2 * SPARES as u32 {
+        for i in 0..30 {
+            egress.data(now, RouteId(route), i, &[route as u8; 16_000], origin(route));
+        }
+    }
+    while !take(&mut egress).is_empty() {}
+    let kept: usize = egress.spares.iter().map(VecDeque::capacity).sum();
+    assert!(egress.spares.len() == SPARES && kept <= SPARES * SPARE_BYTES, "{kept} bytes");
 }
 
 #[test]

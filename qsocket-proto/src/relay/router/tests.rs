@@ -265,6 +265,25 @@ fn waiting_is_bounded_in_bytes_and_time() {
 }
 
 #[test]
+fn routes_that_come_and_go_while_their_server_is_away_leave_nothing() {
+    let mut f = Fixture::new();
+    f.register(9);
+    f.up(1, client(5), Role::Client);
+    f.actions();
+    for route in 0..1000 {
+        assert_eq!(f.open(1, route, |_, _| ()), Verdict::Done);
+        assert_eq!(
+            f.router.handle_frame(f.now, HopId(1), &Frame::Detach { route: RouteId(route) }),
+            Verdict::Done
+        );
+        assert_eq!((f.router.waiting.len(), f.router.waiting_bytes(), f.router.routes()), (0, 0, 0));
+    }
+    assert_eq!(f.open(1, 7, |_, _| ()), Verdict::Done);
+    f.up(100, server(9), Role::Server);
+    assert_eq!(f.router.waiting.len(), 0, "what waited is on its way");
+}
+
+#[test]
 fn a_lost_server_ends_its_routes_and_is_dialled_with_growing_jittered_waits() {
     let mut f = Fixture::connected();
     f.open(1, 7, |_, _| ());

@@ -1,18 +1,19 @@
 //! Processes that do not outlive the program, and the RAIDA that they are.
 
-use crate::load::Load;
-use crate::party::Role;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use qsocket::rng::OsRng;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// How many relays there are.
+const RELAYS: usize = 25;
 
 /// Longest wait for a line that says that something began.
 const BEGIN: Duration = Duration::from_secs(60);
@@ -25,7 +26,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const BELOW_EPHEMERAL: std::ops::Range<u16> = 12_000..32_000;
 
 /// A child process. Dropping it kills it.
-pub(crate) struct Process {
+#[derive(Debug)]
+pub struct Process {
     name: String,
     child: Child,
     lines: Receiver<String>,
@@ -33,7 +35,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(name: impl Into<String>, folder: &Path, command: &mut Command) -> Result<Self> {
+    /// Starts it; what it says on standard error goes to a file of its name in `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(name: impl Into<String>, folder: &Path, command: &mut Command) -> Result<Self> {
         let name = name.into();
         let errors = folder.join(format!("{name}.err"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
@@ -51,15 +57,34 @@ impl Process {
         Ok(Self { name, child, lines, errors })
     }
 
+    /// Its number at the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for this line.
-    pub(crate) fn says(&mut self, line: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not come, or the process ends before.
+    pub fn says(&mut self, line: &str) -> Result<()> {
         self.line(Instant::now() + BEGIN, |said| (said == line).then_some(()))
             .with_context(|| format!("it never said {line:?}"))
     }
 
+    /// Waits for a line that begins so, and gives the rest of it.
+    ///
+    /// # Errors
+    /// As [`says`](Self::says).
+    pub fn tells(&mut self, begin: &str, deadline: Instant) -> Result<String> {
+        self.line(deadline, |said| said.strip_prefix(begin).map(str::to_owned))
+    }
+
     /// Waits for the digest.
-    pub(crate) fn digest(&mut self, deadline: Instant) -> Result<String> {
-        self.line(deadline, |said| said.strip_prefix("digest ").map(str::to_owned))
+    ///
+    /// # Errors
+    /// As [`says`](Self::says).
+    pub fn digest(&mut self, deadline: Instant) -> Result<String> {
+        self.tells("digest ", deadline)
     }
 
     fn line<T>(&mut self, deadline: Instant, wanted: impl Fn(&str) -> Option<T>) -> Result<T> {
@@ -76,7 +101,11 @@ impl Process {
         }
     }
 
-    pub(crate) fn check_alive(&mut self) -> Result<()> {
+    /// Fails if it ended badly.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             // A sender that has sent everything is done.
             Some(status) if status.success() => Ok(()),
@@ -86,7 +115,10 @@ impl Process {
     }
 
     /// Everything that it printed from now on, and how it ended.
-    pub(crate) fn finish(&mut self, deadline: Instant) -> Result<(ExitStatus, Vec<String>)> {
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn finish(&mut self, deadline: Instant) -> Result<(ExitStatus, Vec<String>)> {
         let status = loop {
             match self.child.try_wait()? {
                 Some(status) => break status,
@@ -98,23 +130,35 @@ impl Process {
     }
 
     /// Ends it as a user would, and checks that it ends well.
-    pub(crate) fn stop(&mut self, deadline: Instant) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn stop(&mut self, deadline: Instant) -> Result<()> {
         self.signal(Signal::INT)?;
         let (status, _) = self.finish(deadline)?;
         ensure!(status.success(), "{} ended with {status}: {}", self.name, self.errors());
         Ok(())
     }
 
-    pub(crate) fn fails(&mut self, deadline: Instant) -> Result<(ExitStatus, String)> {
+    /// How it ended, and what it said of it.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn fails(&mut self, deadline: Instant) -> Result<(ExitStatus, String)> {
         let (status, _) = self.finish(deadline)?;
         Ok((status, self.errors()))
     }
 
-    pub(crate) fn errors(&self) -> String {
+    /// What it said on standard error.
+    pub fn errors(&self) -> String {
         std::fs::read_to_string(&self.errors).unwrap_or_default()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id())
             .ok()
             .and_then(Pid::from_raw)
@@ -122,7 +166,11 @@ impl Process {
         kill_process(pid, signal).with_context(|| self.name.clone())
     }
 
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -137,16 +185,21 @@ impl Drop for Process {
 }
 
 /// A RAIDA on this machine, in a folder of its own.
-pub(crate) struct Raida {
+#[derive(Debug)]
+pub struct Raida {
     folder: TempDir,
     program: PathBuf,
+    base: u16,
     server_port: u16,
     relays: std::cell::RefCell<Vec<Option<Process>>>,
 }
 
 impl Raida {
-    /// Makes it with `raida-relay init` and starts 25 relays.
-    pub(crate) fn start() -> Result<Self> {
+    /// Makes it with `raida-relay init`, for so many clients and servers, and starts 25 relays.
+    ///
+    /// # Errors
+    /// When `raida-relay` was not built beside this program, or ports are not to be had.
+    pub fn start(clients: u16, servers: u16) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("raida-relay");
         ensure!(
             program.exists(),
@@ -154,8 +207,8 @@ impl Raida {
             program.display()
         );
         let folder = tempfile::tempdir()?;
-        let base = free_ports(0)?;
-        let server_port = free_ports(base)?;
+        let base = free_ports(0, RELAYS)?;
+        let server_port = free_ports(base, usize::from(servers) * RELAYS)?;
         let output = Command::new(&program)
             .arg("init")
             .arg(folder.path().join("raida"))
@@ -164,82 +217,137 @@ impl Raida {
                 &format!("127.0.0.1:{base}"),
                 "--server-address",
                 &format!("127.0.0.1:{server_port}"),
+                "--clients",
+                &clients.to_string(),
+                "--servers",
+                &servers.to_string(),
             ])
             .output()?;
         ensure!(output.status.success(), "raida-relay init: {}", String::from_utf8_lossy(&output.stderr));
-        let raida = Self { folder, program, server_port, relays: std::cell::RefCell::default() };
-        for number in 0..25 {
-            let relay = raida.relay(number)?;
+        let raida = Self { folder, program, base, server_port, relays: std::cell::RefCell::default() };
+        for number in 0..RELAYS {
+            let relay = raida.relay(number, None)?;
             raida.relays.borrow_mut().push(Some(relay));
         }
         Ok(raida)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// Where it is, and everything that its processes say on standard error.
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    fn relay(&self, number: usize) -> Result<Process> {
+    /// The configuration of a client or server, such as `client-1`.
+    pub fn config(&self, name: &str) -> PathBuf {
+        self.folder().join("raida").join(name).join("config.toml")
+    }
+
+    /// Where a relay listens.
+    pub fn relay_address(&self, number: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base + number as u16))
+    }
+
+    /// Where the `number`-th server, from 0 on, is registered: it listens here and at the 24 ports that follow.
+    pub fn server_address(&self, number: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.server_port + (number * RELAYS) as u16))
+    }
+
+    /// A relay, with so many open files if that is given.
+    fn relay(&self, number: usize, files: Option<u32>) -> Result<Process> {
         let config = self.folder().join(format!("raida/relays/{number:02}/relay.toml"));
+        let mut command = match files {
+            Some(files) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={files}:{files}")).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         Process::start(
             format!("relay {number}"),
             self.folder(),
-            Command::new(&self.program).arg("run").arg("--config").arg(config),
+            command.arg("run").arg("--config").arg(config),
         )
     }
 
-    pub(crate) fn kill_relay(&self, number: usize) -> Result<()> {
+    /// Does something with the process of a relay that runs.
+    ///
+    /// # Errors
+    /// When it does not run, and those of `work`.
+    pub fn with_relay<T>(&self, number: usize, work: impl FnOnce(&Process) -> Result<T>) -> Result<T> {
+        let relays = self.relays.borrow();
+        work(relays[number].as_ref().with_context(|| format!("relay {number} does not run"))?)
+    }
+
+    /// Kills a relay. Nothing happens if it does not run.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn kill_relay(&self, number: usize) -> Result<()> {
         match self.relays.borrow_mut()[number].take() {
             Some(mut relay) => relay.kill(),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn start_relay(&self, number: usize) -> Result<()> {
-        let relay = self.relay(number)?;
+    /// Starts a relay that was killed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_relay(&self, number: usize) -> Result<()> {
+        self.start_relay_with(number, None)
+    }
+
+    /// Starts a relay that was killed, with so many open files if that is given.
+    ///
+    /// # Errors
+    /// As [`start_relay`](Self::start_relay).
+    pub fn start_relay_with(&self, number: usize, files: Option<u32>) -> Result<()> {
+        let relay = self.relay(number, files)?;
         self.relays.borrow_mut()[number] = Some(relay);
         Ok(())
     }
 
-    pub(crate) fn signal_relay(&self, number: usize, signal: Signal) -> Result<()> {
+    /// Sends a relay a signal, if it runs.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn signal_relay(&self, number: usize, signal: Signal) -> Result<()> {
         self.relays.borrow()[number].as_ref().map_or(Ok(()), |relay| relay.signal(signal))
     }
 
-    pub(crate) fn check_relays(&self) -> Result<()> {
+    /// Fails if a relay ended by itself.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn check_relays(&self) -> Result<()> {
         self.relays.borrow_mut().iter_mut().flatten().try_for_each(Process::check_alive)
     }
 
-    pub(crate) fn server(&self, loads: &[Load]) -> Result<Process> {
-        let address = format!("127.0.0.1:{}", self.server_port);
-        self.party("server", "server-1", &Role::serve(address), loads)
-    }
-
-    pub(crate) fn client(&self, role: Role, loads: &[Load]) -> Result<Process> {
-        self.party("client", "client-1", &role, loads)
-    }
-
-    fn party(&self, name: &str, config: &str, role: &Role, loads: &[Load]) -> Result<Process> {
+    /// Starts this very program, with these arguments, as a client or server of the RAIDA.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn party(&self, name: &str, config: &str, arguments: &[String]) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(role.arguments());
-        for load in loads {
-            command.arg("--forward").arg(load.forward());
-        }
-        command.env("QSOCKET_CONFIG", self.folder().join("raida").join(config).join("config.toml"));
-        command.env("SOAK_SERVER", format!("server-1.example:{}", self.server_port));
+        command.args(arguments).env("QSOCKET_CONFIG", self.config(config));
         Process::start(name, self.folder(), &mut command)
     }
 }
 
-/// A port with 24 free ones behind it, none of them in the 25 from `taken` on.
-pub(crate) fn free_ports(taken: u16) -> Result<u16> {
+/// A port with as many free ones behind it as make `count`, none of them in the 25 from `taken` on.
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports(taken: u16, count: usize) -> Result<u16> {
     for _ in 0..100 {
         let first = BELOW_EPHEMERAL.start + (OsRng.unit() * BELOW_EPHEMERAL.len() as f64) as u16;
-        let last = first + 24;
+        let last = first + count as u16 - 1;
         let bound: Result<Vec<_>, _> =
             (first..=last).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port))).collect();
         if bound.is_ok() && (last < taken || first > taken.saturating_add(24)) {
             return Ok(first);
         }
     }
-    bail!("no 25 free ports in a row")
+    bail!("no {count} free ports in a row")
 }

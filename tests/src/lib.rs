@@ -1,0 +1,3 @@
+//! What the programs of this crate share: processes, and a RAIDA that is made of them.
+
+pub mod process;
