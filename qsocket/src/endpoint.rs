@@ -9,6 +9,7 @@ use crate::connection::{Conn, Held, Lifetime};
 use crate::error::ConnectError;
 use crate::health::Health;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
+use crate::stats::EndpointStats;
 use crate::stream::QSocketStream;
 use qsocket_net::clock;
 use qsocket_proto::connection::ConnectionError;
@@ -270,6 +271,12 @@ impl Endpoint {
         self.first.hop_status()
     }
 
+    /// How the endpoint stands in the first network, and what all its connections there counted so far: for metrics. It
+    /// looks at each connection that is not over, so ask once in a few seconds rather than for each request.
+    pub fn stats(&self) -> EndpointStats {
+        self.first.stats()
+    }
+
     /// Resolves when at least `count` of the 25 hops of the first network stand: for programs that want all paths
     /// before they begin. Opening a stream does not need it. A client's hops are built if they were not. Waits for as
     /// long as relays are missing; put a time limit around it.
@@ -354,6 +361,9 @@ pub struct HopStatus {
     /// At a server, relays that brought shares which are not the ones that clients made, and how often: they lie. The
     /// openings went on without them.
     pub false_shares: Vec<(PathId, u64)>,
+    /// At a server, relays that brought another header than sixteen others did for one connection, and how often. Such a
+    /// relay lies, or a client did that told its relays different things.
+    pub other_headers: Vec<(PathId, u64)>,
 }
 
 impl fmt::Display for HopStatus {

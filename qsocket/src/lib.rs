@@ -48,6 +48,7 @@ mod health;
 mod hop;
 mod listener;
 pub mod resolve;
+mod stats;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -63,4 +64,5 @@ pub use qsocket_proto::frame::RouteError;
 pub use qsocket_proto::ids::{PathId, Principal, Role};
 pub use qsocket_proto::open::Refusal;
 pub use qsocket_proto::raida_key::RaidaKey;
+pub use stats::{EndpointStats, RelayStats};
 pub use stream::{OwnedReadHalf, OwnedWriteHalf, Peer, QSocketStream, ReadHalf, ReuniteError, WriteHalf};
