@@ -4,14 +4,20 @@
 //! [`transport::Transport`].
 
 mod access;
+mod address;
 mod behavior;
 mod catalogue;
 mod data;
 mod duplex;
+mod liar;
 mod listener;
+mod logs;
+mod lying;
+mod metrics;
 mod network;
 mod networks;
 mod options;
+mod recovery;
 mod testing;
 mod transfer;
 mod transport;
