@@ -84,12 +84,19 @@ pub struct Liar {
     one_in: u32,
     kept: VecDeque<(HopId, Vec<u8>)>,
     held: Option<(HopId, Vec<u8>)>,
+    /// See [`Liar::unknowing`].
+    unknowing: bool,
     pub told: u64,
 }
 
 impl Liar {
     pub fn new(lies: Vec<Lie>, one_in: u32) -> Self {
-        Self { lies, one_in, kept: VecDeque::new(), held: None, told: 0 }
+        Self { lies, one_in, kept: VecDeque::new(), held: None, unknowing: false, told: 0 }
+    }
+
+    /// One that passes nothing on, and says instead that nobody knows the connection.
+    pub fn unknowing() -> Self {
+        Self { unknowing: true, ..Self::new(Vec::new(), 1) }
     }
 
     /// Its process is replaced by a fresh one: the hops that it knew are gone.
@@ -102,6 +109,11 @@ impl Liar {
     pub fn tell(&mut self, rng: &mut impl Rng, to: HopId, frame: &Frame<'_>) -> Vec<Said> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
+        if self.unknowing {
+            let reason = RouteError::UnknownConnection;
+            let advice = frame.route().map(|route| encoded(&Frame::RouteError { route, reason }));
+            return advice.into_iter().map(|bytes| Said { hop: to, bytes }).collect();
+        }
         let mut out = Vec::new();
         out.extend(self.held.take().map(|(hop, bytes)| Said { hop, bytes }));
         if rng.next_u32().is_multiple_of(self.one_in) && !self.lies.is_empty() {
