@@ -291,6 +291,10 @@ impl Endpoint {
 
     /// Ends every connection in the networks of this handle with a word to its peer, then every task there. Streams
     /// that were not shut down end in an error on both sides.
+    ///
+    /// # Cancel safety
+    /// Connections end and say goodbye even if this is cancelled. The endpoint's other tasks then end with another call or
+    /// with the last handle.
     pub async fn close(&self) {
         for network in self.parts() {
             network.close_connections();

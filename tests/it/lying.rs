@@ -290,6 +290,19 @@ async fn ten_relays_that_forge_the_header_prevent_the_opening_and_nothing_reache
     exchange(&mut here, &mut there).await
 }
 
+#[tokio::test(start_paused = true)]
+async fn fifteen_relays_that_flip_bits_change_nothing_and_the_ten_others_carry_the_stream() -> io::Result<()>
+{
+    let world = World::start((10..25).collect::<Vec<_>>()).await?;
+    let (mut here, mut there) = world.open_on_all().await?;
+    world.liars.lie(&[Lie::Flip]);
+    exchange_until(&mut here, &mut there, read_no_more(15)).await?;
+    for stream in [&here, &there] {
+        assert!(those(stream, |path| path.forged > 0).is_subset(&(10..25).collect()));
+    }
+    Ok(())
+}
+
 /// Sends a byte and has it acknowledged.
 async fn beat(here: &mut QSocketStream, there: &mut QSocketStream) -> io::Result<()> {
     here.write_u8(1).await?;

@@ -6,6 +6,7 @@
 mod access;
 mod address;
 mod behavior;
+mod cancel;
 mod catalogue;
 mod data;
 mod duplex;
