@@ -163,6 +163,12 @@ impl Endpoint {
         self.acceptor.as_ref().map(|a| a.liars).unwrap_or_default()
     }
 
+    /// Relays that brought another header than sixteen others for the same connection of the same client, by path: how
+    /// often. The relay altered it, or the client told different relays different things; the server cannot know which.
+    pub fn other_headers(&self) -> [u64; RELAYS] {
+        self.acceptor.as_ref().map(|a| a.other_headers).unwrap_or_default()
+    }
+
     /// Bytes that the openings of unknown clients hold now: for tests of bounds.
     pub fn pending_bytes(&self) -> usize {
         self.acceptor.as_ref().map_or(0, Acceptor::pending_bytes)
@@ -241,6 +247,9 @@ impl Endpoint {
                     return refuse(hops, path, route, RouteError::NotYours);
                 };
                 if let Some(joined) = self.join(path, route, &decoded, header, true, hops) {
+                    if let (Routed::To(..), Some(acceptor)) = (&joined, &mut self.acceptor) {
+                        acceptor.judge(path, &decoded, share, proof);
+                    }
                     return joined;
                 }
                 let busy = self.is_busy(decoded.client);
@@ -338,6 +347,7 @@ impl Endpoint {
         let handle = *self.by_key.get(&(decoded.client, decoded.connection))?;
         let entry = self.entries.get(&handle)?;
         if *entry.header != *header {
+            self.acceptor.iter_mut().for_each(|a| a.other_headers[path.index()] += 1);
             return Some(refuse(hops, path, route, RouteError::NotYours));
         }
         let routes = &mut self.routes[path.index()];

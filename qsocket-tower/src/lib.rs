@@ -12,6 +12,7 @@
 //! | `tonic-014` | tonic 0.14, server | `tonic::Incoming` | `Server::serve_with_incoming` |
 //! | `layers` | tower 0.5 | those below | `Router::layer`, `Server::layer`, `ServiceBuilder::layer` |
 //! | `prometheus-client-026` | prometheus-client 0.26 | `metrics::MetricsLayer` | the same; with `layers` |
+//! | | | `metrics::EndpointMetrics` | `Registry::register_collector`: figures of each relay |
 //! | `tower-http-07` | tower-http 0.7 | `trace::MakePeerSpan` | `TraceLayer::make_span_with` |
 //! | `tower-governor-08` | tower_governor 0.8 | `governor::PeerKeyExtractor` | `GovernorConfigBuilder::key_extractor` |
 //! | `http` | http 1 | `PeerInfo::find` | the extensions of a request; with each of the others |

@@ -10,6 +10,7 @@ use crate::error::ConnectError;
 use crate::health::Health;
 use crate::keys::LiveKeys;
 use crate::resolve::{Resolve, Target, Targets, parse_name_port};
+use crate::stats::EndpointStats;
 use crate::stream::QSocketStream;
 use qsocket_net::clock;
 use qsocket_proto::connection::ConnectionError;
@@ -319,6 +320,12 @@ impl Endpoint {
         self.first.hop_status()
     }
 
+    /// How the endpoint stands in the first network, and what all its connections there counted so far: for metrics. It
+    /// looks at each connection that is not over, so ask once in a few seconds rather than for each request.
+    pub fn stats(&self) -> EndpointStats {
+        self.first.stats()
+    }
+
     /// Resolves when at least `count` of the 25 hops of the first network stand: for programs that want all paths
     /// before they begin. Opening a stream does not need it. A client's hops are built if they were not. Waits for as
     /// long as relays are missing; put a time limit around it.
@@ -333,6 +340,10 @@ impl Endpoint {
 
     /// Ends every connection in the networks of this handle with a word to its peer, then every task there. Streams
     /// that were not shut down end in an error on both sides.
+    ///
+    /// # Cancel safety
+    /// Connections end and say goodbye even if this is cancelled. The endpoint's other tasks then end with another call or
+    /// with the last handle.
     pub async fn close(&self) {
         for network in self.parts() {
             network.close_connections();
@@ -403,6 +414,9 @@ pub struct HopStatus {
     /// At a server, relays that brought shares which are not the ones that clients made, and how often: they lie. The
     /// openings went on without them.
     pub false_shares: Vec<(PathId, u64)>,
+    /// At a server, relays that brought another header than sixteen others did for one connection, and how often. Such a
+    /// relay lies, or a client did that told its relays different things.
+    pub other_headers: Vec<(PathId, u64)>,
 }
 
 impl fmt::Display for HopStatus {

@@ -51,6 +51,7 @@ pub mod keys;
 mod listener;
 mod look;
 pub mod resolve;
+mod stats;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -66,4 +67,5 @@ pub use qsocket_proto::frame::RouteError;
 pub use qsocket_proto::ids::{PathId, Principal, Role};
 pub use qsocket_proto::open::Refusal;
 pub use qsocket_proto::raida_key::RaidaKey;
+pub use stats::{EndpointStats, RelayStats};
 pub use stream::{OwnedReadHalf, OwnedWriteHalf, Peer, QSocketStream, ReadHalf, ReuniteError, WriteHalf};

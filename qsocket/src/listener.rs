@@ -60,6 +60,9 @@ impl QSocketListener {
     ///
     /// # Errors
     /// What stands in the way: the configuration, its key's role, an address in use.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped attempt listens nowhere.
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         Self::bind_with(Config::load()?, addr).await
     }
@@ -67,6 +70,9 @@ impl QSocketListener {
     /// Listens at `addr` with the given configuration.
     ///
     /// # Errors
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Cancel safety
     /// As [`bind`](Self::bind).
     pub async fn bind_with<A: ToSocketAddrs>(config: Config, addr: A) -> io::Result<Self> {
         if config.identity().1 != Role::Server {

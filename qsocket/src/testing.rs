@@ -345,6 +345,16 @@ impl Raida {
         self.relays.0.thaw(path);
     }
 
+    /// What a host of its own connects and listens with, which reaches the relays and is reached by them: for somebody in
+    /// between, in the tests of this project.
+    #[doc(hidden)]
+    pub fn transport(&self, ip: IpAddr) -> Transport {
+        match &self.hosts {
+            Hosts::Memory(memory) => Transport::Memory(memory.host(ip)),
+            Hosts::Loopback => Transport::Tcp,
+        }
+    }
+
     /// The relays themselves: their addresses and counters.
     pub fn relays(&self) -> &LocalRaida {
         &self.relays.0

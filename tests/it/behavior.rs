@@ -46,7 +46,7 @@ where
 }
 
 /// Polls a future once with the current task's waker.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     // Without tokio's budget, which could make a ready future look pending.
     tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx)))).await
 }

@@ -40,18 +40,52 @@ fn is_defined(name: &str, text: &str) -> bool {
         .any(|form| text.contains(form.as_str()))
 }
 
+/// What is defined in each place.
+fn places() -> BTreeMap<&'static str, String> {
+    let read = |(word, paths): (&'static str, &[&str])| {
+        let mut text = String::new();
+        paths.iter().for_each(|path| sources(&root().join(path), &mut text));
+        (word, text)
+    };
+    PLACES.into_iter().map(read).collect()
+}
+
+/// How many tests a cell names; all of them are where it says.
+fn named(tested: &str, places: &BTreeMap<&str, String>) -> usize {
+    let (mut tests, mut place) = (0, None);
+    // `core: ` says where the names behind it are, up to the next such word.
+    for (at, part) in tested.split('`').enumerate() {
+        if at % 2 == 0 {
+            let word = |word: &&str| part.ends_with(&format!("{word}: "));
+            place = PLACES.into_iter().map(|(word, _)| word).find(word).or(place);
+        } else {
+            let place = place.unwrap_or_else(|| panic!("{part}: it does not say where that is"));
+            assert!(is_defined(part, &places[place]), "{place} has no test {part}");
+            tests += 1;
+        }
+    }
+    tests
+}
+
+#[test]
+fn every_sentence_of_the_threat_model_about_bad_relays_has_a_test_that_exists() {
+    let model = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let places = places();
+    let table = model.lines().skip_while(|line| *line != "| sentence | shown by |").skip(2);
+    let mut sentences = 0;
+    for line in table.take_while(|line| line.starts_with('|')) {
+        let (_, shown_by) = line.trim_matches('|').split_once('|').unwrap();
+        assert!(named(shown_by, &places) > 0, "no test: {line}");
+        sentences += 1;
+    }
+    assert!(sentences >= 10, "{sentences} sentences");
+}
+
 #[test]
 fn every_test_that_the_fault_catalogue_names_exists() {
-    let places: BTreeMap<_, _> = PLACES
-        .into_iter()
-        .map(|(word, paths)| {
-            let mut text = String::new();
-            paths.iter().for_each(|path| sources(&root().join(path), &mut text));
-            (word, text)
-        })
-        .collect();
+    let places = places();
     let catalogue = fs::read_to_string(root().join("docs/faults.md")).unwrap();
-    let (mut rows, mut named) = (BTreeSet::new(), 0);
+    let (mut rows, mut all) = (BTreeSet::new(), 0);
     for line in catalogue.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let number = cells.first().and_then(|cell| cell.parse::<u32>().ok());
@@ -59,27 +93,15 @@ fn every_test_that_the_fault_catalogue_names_exists() {
         if let Some(number) = number {
             assert!(rows.insert(number), "row {number} is there twice");
         }
-        let mut tests = 0;
-        let mut place = None;
-        // `core: ` says where the names behind it are, up to the next such word.
         let (tested, _) = shown_by.split_once("**Not done**").unwrap_or((shown_by, ""));
-        for (at, part) in tested.split('`').enumerate() {
-            if at % 2 == 0 {
-                let word = |word: &&str| part.ends_with(&format!("{word}: "));
-                place = PLACES.into_iter().map(|(word, _)| word).find(word).or(place);
-            } else {
-                let place = place.unwrap_or_else(|| panic!("{part}: it does not say where that is"));
-                assert!(is_defined(part, &places[place]), "{place} has no test {part}");
-                tests += 1;
-            }
-        }
-        named += tests;
+        let tests = named(tested, &places);
+        all += tests;
         let has_reason = line.contains("Does not apply") || line.contains("**Not done**");
         let is_heading = *shown_by == "shown by";
         assert!(tests > 0 || has_reason || is_heading, "neither a test nor a reason: {line}");
     }
     assert_eq!(rows, (1..=50).collect(), "the rows are numbered from 1 to 50");
-    assert!(named > 100, "{named} tests are named");
+    assert!(all > 100, "{all} tests are named");
 }
 
 #[test]

@@ -4,17 +4,24 @@
 //! [`transport::Transport`].
 
 mod access;
+mod address;
 mod behavior;
+mod cancel;
 mod catalogue;
 mod data;
 mod duplex;
 mod exchange;
 mod keys;
 mod limits;
+mod liar;
 mod listener;
+mod logs;
+mod lying;
+mod metrics;
 mod network;
 mod networks;
 mod options;
+mod recovery;
 mod testing;
 mod transfer;
 mod transport;

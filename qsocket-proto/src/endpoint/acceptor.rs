@@ -17,7 +17,7 @@ use crate::ids::{
 };
 use crate::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
 use crate::path::PathCounter;
-use crate::share::{Offered, RecoverError, recover};
+use crate::share::{Offered, RecoverError, recover, verify};
 use crate::stripe::{Payload, StripeHeader, TAG_BYTES};
 use rand_core::CryptoRng;
 use std::collections::{BTreeMap, VecDeque};
@@ -152,6 +152,7 @@ pub(super) struct Acceptor {
     hops: [Hop; RELAYS],
     slots: BTreeMap<Key, Slot>,
     pub(super) liars: [u64; RELAYS],
+    pub(super) other_headers: [u64; RELAYS],
 }
 
 impl Acceptor {
@@ -163,6 +164,7 @@ impl Acceptor {
             hops: std::array::from_fn(|_| Hop::default()),
             slots: BTreeMap::new(),
             liars: [0; RELAYS],
+            other_headers: [0; RELAYS],
         }
     }
 
@@ -344,6 +346,14 @@ impl Acceptor {
         self.answer(key, agreed, hops, rng)
     }
 
+    /// Looks at the share of an OPEN that came when the connection stood: nothing needs it, and its relay may lie all
+    /// the same.
+    pub(super) fn judge(&mut self, path: PathId, header: &OpenHeader, share: &[u8; 32], proof: &Proof) {
+        if !verify(&header.root, header.connection, path, &Secret::new(*share), proof) {
+            self.liars[path.index()] += 1;
+        }
+    }
+
     /// Looks for one header that 16 relays brought, recovers K from their shares, and checks the commitment.
     fn agree(&mut self, key: &Key) -> Step {
         let mut groups: Vec<Group<'_>> = Vec::new();
@@ -458,6 +468,7 @@ impl Acceptor {
             if pending.encoded == agreed.encoded {
                 joins.push((path, pending.route, pending.arrived));
             } else {
+                self.other_headers[path.index()] += 1;
                 super::detach(hops, path, pending.route);
             }
         }

@@ -8,7 +8,7 @@ use crate::sim::liar::{Liar, Lie};
 use crate::sim::net::{Kept, Net, SERVER_A};
 use crate::sim::program::Job;
 use crate::sim::relay::Numbers;
-use qsocket_proto::connection::{Config, PathStatus, Stats};
+use qsocket_proto::connection::{Config, ConnectionError, PathStatus, Stats};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::ids::RELAYS;
 use std::time::Duration;
@@ -130,7 +130,10 @@ fn nine_relays_that_bring_other_shares_and_headers_are_outvoted_and_named() {
         let handle = net.connect(&client, SERVER_A, vec![Job::echo(seed, BYTES)]);
         net.finish(&client, handle, LONG);
         let named = server.node.borrow().liars();
-        assert!(named.iter().all(|relay| liars.contains(relay)), "{named:?} of {liars:?}");
+        assert!(
+            named.len() == 9 && named.iter().all(|relay| liars.contains(relay)),
+            "{named:?} of {liars:?}"
+        );
 
         let (mut net, _server, client) = two(seed);
         corrupt(&mut net, &[Lie::Header]);
@@ -146,6 +149,34 @@ fn nine_relays_that_invent_advice_end_nothing() {
         let handle = midway(&mut net, &client, 3 * BYTES);
         corrupt(&mut net, &[Lie::Congested, Lie::RouteError, Lie::Detach, Lie::Offset]);
         net.finish(&client, handle, LONG);
+    }
+}
+
+/// They can end it: what they say of routes is advice, and ten that say the same are believed.
+#[test]
+fn ten_relays_that_invent_advice_and_pass_nothing_on_make_an_error_and_no_end() {
+    for seed in 656..659 {
+        let (mut net, server, client) = two(seed);
+        let handle = midway(&mut net, &client, 40 * BYTES);
+        for relay in net.some(10) {
+            net.relays[relay].node.borrow_mut().liar = Some(Liar::unknowing());
+        }
+        net.run_until(LONG, "an error", |_| client.error(handle).is_some());
+        assert_eq!(client.error(handle), Some(ConnectionError::Reset), "seed {seed}");
+        client.with(handle, |live| {
+            assert!(
+                live.programs.values().all(|program| !program.saw_fin()),
+                "seed {seed}: never a clean end"
+            );
+        });
+        net.run_for(Duration::from_secs(65));
+        for live in server.node.borrow().connections.values() {
+            assert!(live.error().is_some(), "seed {seed}");
+            assert!(
+                live.programs.values().all(|program| !program.saw_fin()),
+                "seed {seed}: never a clean end"
+            );
+        }
     }
 }
 

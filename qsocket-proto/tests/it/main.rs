@@ -7,4 +7,5 @@ mod chaos;
 mod connection;
 mod disturbed;
 mod faults;
+mod policy;
 mod sim;

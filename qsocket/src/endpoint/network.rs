@@ -2,11 +2,12 @@
 
 mod calls;
 mod guard;
+mod stats;
 
 pub(crate) use calls::Reply;
 
+use super::Owner;
 use super::gate::{Door, Gate};
-use super::{HopStatus, Owner};
 use crate::access::Denial;
 use crate::config::{self, Config, Membership};
 use crate::connection::{Conn, Held, Lifetime, Sink, State};
@@ -16,6 +17,7 @@ use crate::health::Health;
 use crate::hop::{self, Hop};
 use crate::keys::{KeyId, Keys, LiveKeys, NoUsableKey};
 use crate::resolve::{ConfigNames, Target};
+use crate::stats::EndpointStats;
 use crate::stream::QSocketStream;
 use qsocket_files::rng::OsRng;
 use qsocket_net::{Transport, clock};
@@ -75,6 +77,8 @@ pub(crate) struct Network {
 struct Locked {
     endpoint: Core,
     connections: BTreeMap<Handle, Arc<Conn>>,
+    /// What those that are over counted.
+    ended: EndpointStats,
 }
 
 impl Network {
@@ -102,7 +106,11 @@ impl Network {
             membership,
             gate,
             keys,
-            core: Mutex::new(Locked { endpoint: core, connections: BTreeMap::new() }),
+            core: Mutex::new(Locked {
+                endpoint: core,
+                connections: BTreeMap::new(),
+                ended: EndpointStats::new(principal.network),
+            }),
             hops: std::array::from_fn(|_| Hop::new()),
             hops_wanted: AtomicBool::new(false),
             peers: Mutex::new(HashMap::new()),
@@ -136,15 +144,6 @@ impl Network {
 
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
-    }
-
-    pub(super) fn hop_status(&self) -> HopStatus {
-        let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
-        let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
-        let (opening, posted) = (self.lock().endpoint.liars(), self.receiving.liars());
-        let false_shares = PathId::all().zip(opening.iter().zip(posted).map(|(a, b)| a + b));
-        let false_shares = false_shares.filter(|(_, count)| *count > 0);
-        HopStatus { up, errors, false_shares: false_shares.collect() }
     }
 
     pub(crate) fn receiving(&self) -> &Receiving {
@@ -419,8 +418,11 @@ impl Network {
     /// A connection is over.
     pub(crate) fn forget(&self, conn: &Arc<Conn>) {
         let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
+        let counted = conn.lock().connection.stats();
         let mut core = self.lock();
-        core.connections.remove(&conn.handle);
+        if core.connections.remove(&conn.handle).is_some() {
+            core.ended.count(&counted);
+        }
         core.endpoint.forget(conn.handle, &mut sink);
         drop(core);
         self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
@@ -470,7 +472,7 @@ impl Network {
     pub(crate) async fn expire(self: Arc<Self>) {
         /// Openings die after seconds; looking a few times a second is exact enough.
         const TICK: Duration = Duration::from_millis(250);
-        let mut known = [0; RELAYS];
+        let mut known = [[0; RELAYS]; 2];
         loop {
             tokio::time::sleep(TICK).await;
             let now = clock::now();
@@ -479,15 +481,20 @@ impl Network {
             if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
                 core.endpoint.handle_timeout(now, &mut sink);
             }
-            let false_shares = core.endpoint.liars();
+            let counts = [core.endpoint.liars(), core.endpoint.other_headers()];
             drop(core);
             sink.flush(now);
-            for (relay, _) in
-                PathId::all().zip(known.iter().zip(false_shares)).filter(|(_, (old, new))| **old != *new)
-            {
-                tracing::warn!(%relay, "the relay brought a share that is not the client's: it lies");
+            for relay in PathId::all() {
+                let [false_share, other_header] =
+                    [0, 1].map(|of: usize| counts[of][relay.index()] > known[of][relay.index()]);
+                if false_share {
+                    tracing::warn!(%relay, "the relay brought a share that is not the client's: it lies");
+                }
+                if other_header {
+                    tracing::warn!(%relay, "the relay brought another header than sixteen others: it lies, or the client");
+                }
             }
-            known = false_shares;
+            known = counts;
         }
     }
 }

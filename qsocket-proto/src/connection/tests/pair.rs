@@ -81,11 +81,17 @@ struct End {
 struct Boxes {
     outboxes: Vec<Outbox>,
     up: PathSet,
+    /// Their queues take no more.
+    full: PathSet,
 }
 
 impl Hops for Boxes {
     fn room(&mut self, path: PathId) -> usize {
-        if self.up.contains(path) { self.outboxes[path.index()].room_for_data() } else { 0 }
+        if self.up.contains(path) && !self.full.contains(path) {
+            self.outboxes[path.index()].room_for_data()
+        } else {
+            0
+        }
     }
 
     fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
@@ -95,8 +101,11 @@ impl Hops for Boxes {
 
 impl End {
     fn new(endpoint: Endpoint) -> Self {
-        let boxes =
-            Boxes { outboxes: (0..RELAYS).map(|_| Outbox::new(4 << 20)).collect(), up: PathSet::EMPTY };
+        let boxes = Boxes {
+            outboxes: (0..RELAYS).map(|_| Outbox::new(4 << 20)).collect(),
+            up: PathSet::EMPTY,
+            full: PathSet::EMPTY,
+        };
         Self { endpoint, connections: BTreeMap::new(), boxes, distrusted: PathSet::EMPTY }
     }
 }
@@ -224,8 +233,15 @@ impl Pair {
         [0, 1].map(|end| self.ends[end].distrusted)
     }
 
-    pub(super) fn liars(&self) -> Vec<PathId> {
+    /// Who brought a share that was not the client's.
+    pub(super) fn liars(&self) -> PathSet {
         let counts = self.ends[1].endpoint.liars();
+        PathId::all().filter(|p| counts[p.index()] > 0).collect()
+    }
+
+    /// Who brought another header than sixteen others.
+    pub(super) fn alone_with_their_header(&self) -> PathSet {
+        let counts = self.ends[1].endpoint.other_headers();
         PathId::all().filter(|p| counts[p.index()] > 0).collect()
     }
 
@@ -259,6 +275,16 @@ impl Pair {
     /// Bytes vanish, and nobody is told.
     pub(super) fn cut(&mut self, paths: PathSet) {
         paths.iter().for_each(|p| self.wires[p.index()].alive = false);
+    }
+
+    /// The client's queues for these paths take nothing.
+    pub(super) fn fill(&mut self, paths: PathSet) {
+        self.ends[0].boxes.full = paths;
+    }
+
+    /// They take everything again.
+    pub(super) fn drain_queues(&mut self) {
+        self.ends[0].boxes.full = PathSet::EMPTY;
     }
 
     /// The hops break: both ends learn of it.

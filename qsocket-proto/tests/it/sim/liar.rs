@@ -6,6 +6,7 @@
 use qsocket_proto::frame::{Frame, Frames, RouteError};
 use qsocket_proto::ids::RouteId;
 use qsocket_proto::relay::HopId;
+use qsocket_proto::stripe::STRIPE_HEADER_BYTES;
 use rand_core::Rng;
 use std::collections::VecDeque;
 
@@ -18,6 +19,10 @@ pub enum Lie {
     Shorten,
     /// The payload is made of nothing.
     Junk,
+    /// A stripe under a name that its receiver waits for has another content.
+    Invent,
+    /// A stripe says that it is the one of another block.
+    Rename,
     Drop,
     Twice,
     /// Ten of one frame.
@@ -41,10 +46,12 @@ pub enum Lie {
 }
 
 impl Lie {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Flip,
         Self::Shorten,
         Self::Junk,
+        Self::Invent,
+        Self::Rename,
         Self::Drop,
         Self::Twice,
         Self::Often,
@@ -72,17 +79,24 @@ pub struct Said {
 /// The habits of one relay.
 pub struct Liar {
     /// Its lies.
-    lies: Vec<Lie>,
+    pub lies: Vec<Lie>,
     /// It lies about one frame in so many.
     one_in: u32,
     kept: VecDeque<(HopId, Vec<u8>)>,
     held: Option<(HopId, Vec<u8>)>,
+    /// See [`Liar::unknowing`].
+    unknowing: bool,
     pub told: u64,
 }
 
 impl Liar {
     pub fn new(lies: Vec<Lie>, one_in: u32) -> Self {
-        Self { lies, one_in, kept: VecDeque::new(), held: None, told: 0 }
+        Self { lies, one_in, kept: VecDeque::new(), held: None, unknowing: false, told: 0 }
+    }
+
+    /// One that passes nothing on, and says instead that nobody knows the connection.
+    pub fn unknowing() -> Self {
+        Self { unknowing: true, ..Self::new(Vec::new(), 1) }
     }
 
     /// Its process is replaced by a fresh one: the hops that it knew are gone.
@@ -95,6 +109,11 @@ impl Liar {
     pub fn tell(&mut self, rng: &mut impl Rng, to: HopId, frame: &Frame<'_>) -> Vec<Said> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
+        if self.unknowing {
+            let reason = RouteError::UnknownConnection;
+            let advice = frame.route().map(|route| encoded(&Frame::RouteError { route, reason }));
+            return advice.into_iter().map(|bytes| Said { hop: to, bytes }).collect();
+        }
         let mut out = Vec::new();
         out.extend(self.held.take().map(|(hop, bytes)| Said { hop, bytes }));
         if rng.next_u32().is_multiple_of(self.one_in) && !self.lies.is_empty() {
@@ -151,6 +170,14 @@ impl Liar {
                 payload.iter_mut().take(1).for_each(|first| *first = kind.unwrap_or_default());
                 *bytes = encoded(&Frame::Data { route, offset, payload });
             }
+            (Lie::Invent, Frame::Data { route, offset, payload }) if is_stripe(payload) => {
+                rng.fill_bytes(&mut payload[STRIPE_HEADER_BYTES..]);
+                *bytes = encoded(&Frame::Data { route, offset, payload });
+            }
+            (Lie::Rename, Frame::Data { route, offset, payload }) if is_stripe(payload) => {
+                payload[LAST_OF_BLOCK_NUMBER] ^= 1;
+                *bytes = encoded(&Frame::Data { route, offset, payload });
+            }
             (Lie::Offset, Frame::Data { route, payload, .. }) => {
                 *bytes = encoded(&Frame::Data { route, offset: rng.next_u32(), payload });
             }
@@ -197,6 +224,13 @@ const REASONS: [RouteError; 8] = [
     RouteError::UnknownConnection,
     RouteError::Lost,
 ];
+
+/// Of a stripe's header, the byte in which neighbouring blocks differ.
+const LAST_OF_BLOCK_NUMBER: usize = 15;
+
+fn is_stripe(payload: &[u8]) -> bool {
+    payload.first() == Some(&1) && payload.len() > STRIPE_HEADER_BYTES
+}
 
 fn encoded(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -1,0 +1,167 @@
+//! How much parity is sent, under stress: what `Adaptive` saves must not be paid for in time.
+
+use crate::connection::LONG;
+use crate::sim::Speed;
+use crate::sim::endpoint::EndpointNode;
+use crate::sim::net::{Kept, Net, SERVER_A};
+use crate::sim::program::{Job, Kind};
+use crate::sim::relay::Numbers;
+use qsocket_proto::connection::{Config, ParityPolicy, Redundancy};
+use std::time::Duration;
+
+/// What happens to the relays while a transfer is under way.
+#[derive(Clone, Copy, Debug)]
+enum Stress {
+    Calm,
+    /// Nine crash at once, and both ends are told.
+    NineCrash,
+    /// Nine lie still at once, and nobody is told.
+    NineFreeze,
+    /// Every 150 ms another six lie still, and those before go on.
+    Flapping,
+    /// Each has another speed, up to eight times another's, and another delay.
+    Unequal,
+    /// Both.
+    UnequalAndFlapping,
+}
+
+impl Stress {
+    fn is_unequal(self) -> bool {
+        matches!(self, Self::Unequal | Self::UnequalAndFlapping)
+    }
+}
+
+/// The same transfer in the same network: how long it takes until the reader has the last byte, and the round trip that
+/// the sender measured, queues included. All is drawn from the seed, so that only the policy differs.
+fn run(
+    seed: u64,
+    bytes: u64,
+    stress: Stress,
+    (parity, redundancy): (ParityPolicy, Redundancy),
+) -> (Duration, Duration) {
+    let mut net = Net::new(seed, Speed { rate: 2_000_000, delay: Duration::from_millis(5) });
+    let config = || Config { parity, redundancy, ..Config::default() };
+    let server = net.server(SERVER_A, config());
+    let client = net.client(1, config(), Numbers::default());
+    net.settle();
+    // Drawn before the transfer, since what is drawn while it runs depends on it.
+    let nine = net.some(9);
+    let flaps: Vec<_> = (0..200).map(|_| net.some(6)).collect();
+    if stress.is_unequal() {
+        for relay in 0..net.relays.len() {
+            let rate = 500_000 * u64::from(1 + net.chance(8));
+            let delay = Duration::from_millis(u64::from(1 + net.chance(12)));
+            net.world.set_speed(net.relays[relay].id, Speed { rate, delay });
+        }
+    }
+    let job = Job { kind: Kind::Sink, ..Job::echo(seed, bytes) };
+    let handle = net.connect(&client, SERVER_A, vec![job]);
+    let begun = net.world.elapsed();
+    net.run_for(Duration::from_millis(100));
+    match stress {
+        Stress::NineCrash => nine.iter().for_each(|relay| net.crash(*relay)),
+        Stress::NineFreeze => nine.iter().for_each(|relay| net.world.freeze(net.relays[*relay].id)),
+        Stress::Flapping | Stress::UnequalAndFlapping => flap(&mut net, &client, handle, &flaps),
+        Stress::Calm | Stress::Unequal => {}
+    }
+    let mut took = None;
+    let end = net.world.elapsed() + LONG;
+    while !client.is_done(handle) {
+        assert_eq!(client.error(handle), None, "seed {seed}, {stress:?}, {redundancy:?}");
+        assert!(net.world.elapsed() < end, "seed {seed}, {stress:?}, {redundancy:?}: not within {LONG:?}");
+        if took.is_none() && server.node.borrow().taken(1) == bytes {
+            took = Some(net.world.elapsed() - begun);
+        }
+        net.run_for(Duration::from_millis(1));
+    }
+    let paths = client.with(handle, |live| live.connection.stats().paths);
+    let mut round_trips: Vec<_> = paths.iter().filter_map(|path| path.rtt).collect();
+    round_trips.sort();
+    // The slowest of the sixteen fastest.
+    let round_trip = round_trips.get(15).copied().unwrap_or_default();
+    (took.unwrap_or_else(|| net.world.elapsed() - begun), round_trip)
+}
+
+fn flap(
+    net: &mut Net,
+    client: &Kept<EndpointNode>,
+    handle: qsocket_proto::endpoint::Handle,
+    flaps: &[Vec<usize>],
+) {
+    for six in flaps {
+        six.iter().for_each(|relay| net.world.freeze(net.relays[*relay].id));
+        for _ in 0..150 {
+            if client.is_done(handle) {
+                return;
+            }
+            net.run_for(Duration::from_millis(1));
+        }
+        six.iter().for_each(|relay| net.world.thaw(net.relays[*relay].id));
+    }
+}
+
+/// `Full` and `Adaptive` in the same networks: by how much the second is slower at worst, in round trips.
+fn compare(stress: Stress, bytes: u64, parity: ParityPolicy) -> f64 {
+    let mut worst = f64::MIN;
+    for seed in 800..805 {
+        let [(full, round_trip), (adaptive, _)] =
+            [Redundancy::Full, Redundancy::Adaptive].map(|r| run(seed, bytes, stress, (parity, r)));
+        let later = (adaptive.as_secs_f64() - full.as_secs_f64()) / round_trip.as_secs_f64();
+        println!(
+            "{stress:?}, {bytes} bytes, {parity:?}, seed {seed}: full {full:?}, adaptive {adaptive:?}, {later:+.2} round trips of {round_trip:?}"
+        );
+        worst = worst.max(later);
+    }
+    worst
+}
+
+/// Of a transfer, in bytes: one flight and some more.
+const SIZES: [u64; 2] = [4_000_000, 8_000_000];
+
+const STRESSES: [Stress; 6] = [
+    Stress::Calm,
+    Stress::NineCrash,
+    Stress::NineFreeze,
+    Stress::Flapping,
+    Stress::Unequal,
+    Stress::UnequalAndFlapping,
+];
+
+/// `Adaptive` sends nothing for a path that is well, so that who loses by a sudden change waits until the sender knows,
+/// which is a round trip at the earliest.
+#[test]
+fn adaptive_redundancy_is_no_slower_than_full_by_more_than_a_round_trip_for_a_sudden_loss() {
+    for stress in [Stress::Calm, Stress::NineCrash, Stress::NineFreeze] {
+        for bytes in SIZES {
+            let later = compare(stress, bytes, ParityPolicy::Auto);
+            assert!(later <= 1.0, "{stress:?}, {bytes} bytes: {later:.2} round trips later");
+        }
+    }
+}
+
+/// Each of several changes in one transfer costs its own round trip or two, and a path that is slower than sixteen
+/// others, but not by more than its kind, is waited for. `Full` is for those who cannot have that.
+#[test]
+fn adaptive_redundancy_pays_for_each_change_and_for_paths_that_are_somewhat_slower() {
+    /// Six paths change every 150 ms, which is about a round trip, in a transfer of less than a second.
+    const CHANGES: f64 = 7.0;
+    for (stress, most) in
+        [(Stress::Unequal, 3.0), (Stress::Flapping, CHANGES), (Stress::UnequalAndFlapping, CHANGES)]
+    {
+        for bytes in SIZES {
+            let later = compare(stress, bytes, ParityPolicy::Auto);
+            assert!(later <= most, "{stress:?}, {bytes} bytes: {later:.2} round trips later");
+        }
+    }
+}
+
+#[test]
+fn every_parity_policy_is_exact_under_stress() {
+    for stress in STRESSES {
+        for parity in [ParityPolicy::Grid, ParityPolicy::Mds] {
+            for redundancy in [Redundancy::Full, Redundancy::Adaptive] {
+                run(820, 3_000_000, stress, (parity, redundancy));
+            }
+        }
+    }
+}
