@@ -162,7 +162,7 @@ async fn a_signalling_port_withstands_noise() -> io::Result<()> {
     let refused = |status: Status| vec![status as u8, 0, 0];
     assert_eq!(ask(&[0, 0]).await?, refused(Status::Malformed));
     assert_eq!(ask(&[0, 3, 1, 2, 3]).await?, refused(Status::Malformed));
-    assert_eq!(ask(&[0xff, 0xff, 0, 0]).await?, [], "a length that no signal has");
+    assert!(ask(&[0xff, 0xff, 0, 0]).await?.is_empty(), "a length that no signal has");
     // One address holds four places and no more, however many it wants.
     let mut idle = Vec::new();
     for _ in 0..20 {
