@@ -10,7 +10,8 @@ use qsocket_proto::codec::Reader;
 use qsocket_proto::exchange::{Get, admit, receipt};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::ids::{CallId, Principal, Role};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -18,6 +19,10 @@ use zeroize::Zeroizing;
 
 /// How often lapsed posts are removed. They are not given out meanwhile; this is about their room.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Signals of one client, over all its hops, that may be with servers at once: so many exchanges of it does a server work
+/// on, and no client takes all the places for calls of a server's hop.
+const SIGNALS_PER_CLIENT: usize = 4;
 
 /// An answer as it comes from the other end of a hop.
 pub(crate) type Reply = (u8, Vec<u8>);
@@ -68,7 +73,7 @@ impl Core {
             (Some(Service::PostKey), Role::Client) => self.post_key(hop.principal, body).await,
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
-            (Some(Service::Signal), Role::Client) => return self.pass_on(body).await,
+            (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
             (Some(_), _) => Err(Refused(Status::NotPermitted)),
             (None, _) => Err(Refused(Status::NoSuchService)),
         };
@@ -124,11 +129,12 @@ impl Core {
     }
 
     /// Asks the server what a client wants it to know, and answers what it says.
-    async fn pass_on(self: &Arc<Self>, body: &[u8]) -> (Status, Zeroizing<Vec<u8>>) {
+    async fn pass_on(self: &Arc<Self>, from: Principal, body: &[u8]) -> (Status, Zeroizing<Vec<u8>>) {
         let refuse = |status| (status, Zeroizing::default());
         let mut r = Reader::new(body);
         let Ok(server) = Principal::decode(&mut r) else { return refuse(Status::Malformed) };
         let Some(hop) = self.server_hop(server) else { return refuse(Status::Unreachable) };
+        let Some(_signal) = self.signals.enter(from) else { return refuse(Status::Busy) };
         let (sender, reply) = oneshot::channel();
         let Ok(call) = lock(&hop.asked).begin(sender) else { return refuse(Status::Busy) };
         let frame = Frame::Call { call, service: Service::Signal as u8, body: r.take_rest() };
@@ -160,6 +166,40 @@ impl Core {
             self.thawed().await;
             if let Err(error) = self.posts.sweep(wall_clock()).await {
                 warn!(relay = %self.path, %error, "lapsed posts stay");
+            }
+        }
+    }
+}
+
+/// Signals of each client that are with their server.
+#[derive(Debug, Default)]
+pub(crate) struct Signals(Mutex<BTreeMap<Principal, usize>>);
+
+/// One of them, until it is answered.
+struct Signalling<'a> {
+    signals: &'a Signals,
+    from: Principal,
+}
+
+impl Signals {
+    fn enter(&self, from: Principal) -> Option<Signalling<'_>> {
+        let mut held = lock(&self.0);
+        let count = held.entry(from).or_default();
+        if *count >= SIGNALS_PER_CLIENT {
+            return None;
+        }
+        *count += 1;
+        Some(Signalling { signals: self, from })
+    }
+}
+
+impl Drop for Signalling<'_> {
+    fn drop(&mut self) {
+        let mut held = lock(&self.signals.0);
+        if let Some(count) = held.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.from);
             }
         }
     }

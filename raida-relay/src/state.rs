@@ -1,5 +1,6 @@
 //! What the tasks of one relay share.
 
+use crate::calls::Signals;
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
@@ -94,6 +95,7 @@ pub(crate) struct Core {
     counters: Counters,
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) post_quota: PostQuota,
+    pub(crate) signals: Signals,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
     generation: AtomicU64,
@@ -166,6 +168,7 @@ impl Core {
             counters: Counters::default(),
             posts,
             post_quota: limits.posts,
+            signals: Signals::default(),
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
