@@ -106,7 +106,7 @@ pub(crate) fn encryption_text(store: &KeyStore, info: &KeyInfo, now: SystemTime)
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{:<14}{value}", format!("{name}:"));
+            let _ = writeln!(out, "{:<16}{value}", format!("{name}:"));
         }
     };
     line("id", Some(format!("{:?}", info.id)));
@@ -137,7 +137,7 @@ pub(crate) fn encryption_text(store: &KeyStore, info: &KeyInfo, now: SystemTime)
 pub(crate) fn raida_text(store: &KeyStore, info: RaidaKeyInfo) -> String {
     let file = store.raida_file(info.principal, info.role);
     format!(
-        "principal:    {}\nrole:         {}\nnumbers:      {}\nfile:         {}\n",
+        "principal:      {}\nrole:           {}\nnumbers:        {}\nfile:           {}\n",
         info.principal,
         info.role,
         info.strength,

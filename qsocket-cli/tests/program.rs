@@ -135,7 +135,7 @@ fn a_key_goes_from_one_side_to_the_other_and_is_rotated() {
         assert_eq!(uses, [(new.to_owned(), "active".to_owned()), (id.clone(), "retired".to_owned())]);
     }
     let shown = place.done("server", &["show", &id]);
-    assert!(shown.contains("accepted until") && shown.contains("retired"), "{shown}");
+    assert!(shown.contains("accepted until: 20") && shown.contains("retired"), "{shown}");
     assert!(!shown.contains(&secret(&place, "server", &id)));
     // By party: the one that opens.
     place.done("client", &["export", SERVER, "-", "--plain"]);

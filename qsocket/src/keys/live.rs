@@ -42,7 +42,7 @@ impl LiveKeys {
     /// Those of [`KeyStore::keyring`].
     pub fn of(store: KeyStore) -> Result<Arc<Self>, StoreError> {
         // Looked at before it is read: a change in between is found by the next look.
-        let seen = look(&store);
+        let seen = look(&store, SystemTime::now());
         let ring = RwLock::new(Arc::new(store.keyring()?));
         Ok(Arc::new(Self { store, ring, seen: Mutex::new(seen) }))
     }
@@ -64,7 +64,7 @@ impl LiveKeys {
     /// Those of [`KeyStore::keyring`]; the keys in force stay.
     pub fn reload(&self) -> Result<(), StoreError> {
         let mut seen = self.seen();
-        *seen = look(&self.store);
+        *seen = look(&self.store, SystemTime::now());
         self.replace(self.store.keyring()?);
         Ok(())
     }
@@ -75,7 +75,7 @@ impl LiveKeys {
     /// As [`reload`](Self::reload), once for each state of the folder.
     pub fn reload_if_changed(&self) -> Result<bool, StoreError> {
         let mut seen = self.seen();
-        let now = look(&self.store);
+        let now = look(&self.store, SystemTime::now());
         if now.is_some() && now == *seen {
             return Ok(false);
         }
@@ -121,10 +121,10 @@ impl LiveKeys {
 }
 
 /// None when the folder may still change without looking different, or cannot be looked at.
-fn look(store: &KeyStore) -> Option<Seen> {
+fn look(store: &KeyStore, now: SystemTime) -> Option<Seen> {
     let inside = store.encryption_folder();
     let changed = inside.metadata().and_then(|meta| meta.modified());
-    let since = changed.map(|at| match SystemTime::now().duration_since(at) {
+    let since = changed.map(|at| match now.duration_since(at) {
         Ok(age) => age,
         Err(ahead) => ahead.duration(),
     });

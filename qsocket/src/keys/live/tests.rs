@@ -35,13 +35,26 @@ fn changes_count_once_the_folder_is_read_again() {
     assert!(live.keyring().is_empty());
     live.reload().unwrap();
     assert_eq!(live.keyring().len(), 1);
-    // A change within the same step of the clock is found too.
     for n in 2..6 {
         live.store().install(&stored(n)).unwrap();
         assert!(live.reload_if_changed().unwrap());
         assert_eq!(live.keyring().len(), usize::from(n));
         assert!(!live.reload_if_changed().unwrap());
     }
+}
+
+#[test]
+fn a_folder_that_changed_just_now_is_read_once_more() {
+    let (_dir, live) = folder();
+    let store = live.store();
+    assert!(look(store, SystemTime::now()).is_some(), "nothing was ever written");
+    store.install(&stored(1)).unwrap();
+    let changed = store.encryption_folder().metadata().unwrap().modified().unwrap();
+    assert!(look(store, changed).is_none());
+    assert!(look(store, changed + SETTLES_WITHIN / 2).is_none());
+    assert!(look(store, changed + SETTLES_WITHIN).is_some());
+    // A clock that was set back does not have it read for ever.
+    assert!(look(store, changed - Duration::from_secs(3600)).is_some());
 }
 
 #[test]
