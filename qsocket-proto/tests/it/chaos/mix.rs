@@ -225,6 +225,7 @@ impl Dice {
             stream_window: self.of(&[common.stream_window, common.stream_window, 30_000, 1_000, 10]),
             connection_window: self.of(&[common.connection_window, common.connection_window, 20_000, 100]),
             max_streams: self.of(&[common.max_streams, common.max_streams, 3, 1]),
+            max_connections: common.max_connections,
             send_buffer: self.of(&[common.send_buffer, common.send_buffer, 10_000, 1]),
             // More than all faults of a run take together: silence is never a reason to end.
             idle: Duration::from_secs(60),
