@@ -1,5 +1,7 @@
 //! Many at once. The program `limits` has what needs thousands of sockets or real processes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use qsocket::PathId;
 use qsocket::testing::Raida;
 use std::collections::VecDeque;

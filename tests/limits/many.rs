@@ -210,7 +210,7 @@ pub(crate) async fn weather(count: usize, away: u64) -> Result<()> {
         most = most.max(now - window.front().copied().unwrap_or_default());
         let well = clients.iter().map(|client| client.health().borrow().well()).min().unwrap_or_default();
         if well >= 16 {
-            enough.get_or_insert(begun.elapsed());
+            enough.get_or_insert_with(|| begun.elapsed());
         }
         if well == 25 {
             break begun.elapsed();
