@@ -147,6 +147,18 @@ impl Hop {
         Ok(begun.elapsed())
     }
 
+    /// Fails if the relay has refused a route.
+    pub(crate) fn check_routes(&mut self) -> Result<()> {
+        self.send(&Frame::Ping { token: 0x524f })?;
+        self.wait(|frame| match frame {
+            Frame::RouteError { reason, .. } => {
+                Some(Err(anyhow::anyhow!("the relay refuses a route: {reason:?}")))
+            }
+            Frame::Pong { token: 0x524f } => Some(Ok(())),
+            _ => None,
+        })?
+    }
+
     /// Throws away what has arrived, without a look at it: nothing can be opened any more.
     pub(crate) fn discard(&mut self) -> Result<()> {
         self.stream.set_nonblocking(true)?;

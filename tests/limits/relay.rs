@@ -330,6 +330,9 @@ pub(crate) fn routes(world: &World) -> Result<Vec<Row>> {
         let attack = scope.spawn(|| {
             let mut hop = Hop::dial(address(5_000), at, &Who::of(&client, path))?;
             for route in 0..ROUTES {
+                if route == 1 {
+                    hop.check_routes()?;
+                }
                 let (share, proof) = open.share(path);
                 hop.queue(&Frame::Open { route: RouteId(route), header: &open.header, share, proof });
                 hop.queue(&Frame::Detach { route: RouteId(route) });
@@ -370,6 +373,7 @@ pub(crate) fn stuck_server(world: &World) -> Result<Vec<Row>> {
                 let (share, proof) = open.share(path);
                 hop.send(&Frame::Open { route: RouteId(route), header: &open.header, share, proof })?;
             }
+            hop.check_routes()?;
             for n in 0..FRAMES {
                 // Mostly empty or tiny ones, which cost more to keep than to say.
                 let len = if n % 100 == 0 { 16_000 } else { n % 3 };

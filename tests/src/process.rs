@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// How many relays there are.
 const RELAYS: usize = 25;
 
+/// Ports from one server to the next, as `raida-relay init` gives them.
+const SERVER_STEP: usize = 100;
+
 /// Longest wait for a line that says that something began.
 const BEGIN: Duration = Duration::from_secs(60);
 
@@ -208,7 +211,7 @@ impl Raida {
         );
         let folder = tempfile::tempdir()?;
         let base = free_ports(0, RELAYS)?;
-        let server_port = free_ports(base, usize::from(servers) * RELAYS)?;
+        let server_port = free_ports(base, usize::from(servers) * SERVER_STEP)?;
         let output = Command::new(&program)
             .arg("init")
             .arg(folder.path().join("raida"))
@@ -249,7 +252,7 @@ impl Raida {
 
     /// Where the `number`-th server, from 0 on, is registered: it listens here and at the 24 ports that follow.
     pub fn server_address(&self, number: usize) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.server_port + (number * RELAYS) as u16))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.server_port + (number * SERVER_STEP) as u16))
     }
 
     /// A relay, with so many open files if that is given.

@@ -69,3 +69,35 @@ impl Queue {
         self.lock().poll_recv(&mut Context::from_waker(&self.waker))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future, poll_fn};
+    use std::time::Duration;
+    use tokio::task::coop::poll_proceed;
+
+    #[test]
+    fn an_accept_rests_when_its_task_has_had_its_turn() {
+        // In a thread of its own: what never rests lets no timeout beside it come.
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (_sender, receiver) = mpsc::channel(1);
+                let queue = Queue::new(receiver);
+                poll_fn(|cx| {
+                    while let Poll::Ready(turn) = poll_proceed(cx) {
+                        turn.made_progress();
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+                let next = pin!(queue.next()).poll(&mut Context::from_waker(Waker::noop()));
+                assert!(next.is_pending());
+            });
+            done.send(()).unwrap();
+        });
+        finished.recv_timeout(Duration::from_secs(20)).expect("it goes round for ever");
+    }
+}
