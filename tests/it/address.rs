@@ -242,7 +242,12 @@ async fn send(config: Config, to: qsocket::resolve::Target, go_on: oneshot::Rece
     pattern.send(&mut stream, 0, PART).await?;
     go_on.await.map_err(io::Error::other)?;
     pattern.send(&mut stream, PART, 2 * PART).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    // A stream that is let go of before its end was read stops the other side, in the middle of its own end.
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("nothing was sent this way")),
+    }
 }
 
 /// No TCP connection of the old address is told that it is gone: hops find out by their keepalive, after 45 s.
