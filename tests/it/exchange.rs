@@ -251,11 +251,14 @@ async fn an_exchange_takes_no_place_beside_a_key_that_was_agreed_another_way() -
     let info = KeyInfo::new(KeyId([7; 16]), client, Origin::PreShared).with_own(server);
     let key = StoredKey::new(info, EncryptionKey::import(&[9; 32]).unwrap()).unwrap();
     scene.receiver.keys().store().install(&key).unwrap();
+    scene.receiver.keys().reload().unwrap();
     assert_eq!(status(scene.exchange().await), Status::NotPermitted);
     // Revoked is not gone: only its owner's removal says that it does not count.
     scene.receiver.keys().store().revoke(KeyId([7; 16])).unwrap();
+    scene.receiver.keys().reload().unwrap();
     assert_eq!(status(scene.exchange().await), Status::NotPermitted);
     scene.receiver.keys().store().remove(KeyId([7; 16])).unwrap();
+    scene.receiver.keys().reload().unwrap();
     assert!(scene.exchange().await.is_ok());
     Ok(())
 }

@@ -43,6 +43,9 @@ impl SqlPosts {
     ///
     /// # Errors
     /// When the database refuses.
+    ///
+    /// # Cancel safety
+    /// Safe: it makes what is missing, and may be called again.
     pub async fn new(pool: AnyPool, relay: PathId) -> Result<Self, PostsFailed> {
         for statement in SCHEMA {
             // Of two processes that make a table at once, PostgreSQL may tell one of them that it is there.
