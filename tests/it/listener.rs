@@ -126,3 +126,32 @@ async fn strangers_who_say_nothing_keep_no_relay_out() {
     let up = timeout(Duration::from_secs(3), listener.endpoint().hops_up(25));
     up.await.expect("the relay finds no room to show who it is");
 }
+
+#[test]
+fn a_burst_of_streams_is_accepted_by_a_task_that_does_nothing_else() {
+    /// More than a task may take in one turn.
+    const BURST: usize = 300;
+    // In a thread of its own: what never rests lets no timeout beside it come.
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Where `main` waits beside the workers, a wake is not put off until it rests.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let raida = Raida::start().unwrap();
+            let listener = raida.listener("burst.example").await.unwrap();
+            let client = raida.client().unwrap();
+            let mut streams = Vec::new();
+            for _ in 0..BURST {
+                let mut stream = client.connect("burst.example:7").await.unwrap();
+                stream.shutdown().await.unwrap();
+                streams.push(stream);
+            }
+            for _ in 0..BURST {
+                listener.accept().await.unwrap();
+            }
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(30)).expect("accept goes round for ever");
+}
