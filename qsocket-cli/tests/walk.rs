@@ -78,10 +78,12 @@ async fn the_walk_of_the_readme_leads_to_a_shared_key() -> io::Result<()> {
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).env_remove("QSOCKET_CONFIG");
     shell.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-    let shell = Shell(shell.spawn()?);
+    let mut shell = Shell(shell.spawn()?);
     let told = || std::fs::read_to_string(folder.path().join("out")).unwrap_or_default();
     let walked = async {
         while !folder.path().join("done").exists() {
+            // A command that fails ends the shell.
+            assert!(matches!(shell.0.try_wait(), Ok(None)), "the walk fails: {}", told());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

@@ -1,7 +1,7 @@
 //! The client's side of a key exchange: post, signal, confirmation.
 
 use super::port;
-use crate::endpoint::Network;
+use crate::endpoint::{HopStatus, Network};
 use crate::keys::{KeyInfo, LiveKeys, Origin, SharedKey, StoreError, StoredKey};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
@@ -77,12 +77,14 @@ pub enum ExchangeError {
     #[error("the memo has {0} bytes; at most {MAX_MEMO} fit")]
     MemoTooLong(usize),
     /// Fewer than sixteen relays took a share.
-    #[error("{taken} relays took a share, 16 are needed; {answers}")]
+    #[error("{taken} relays took a share, 16 are needed; {answers}; {hops}")]
     TooFewRelays {
         /// How many did.
         taken: usize,
         /// What the others said.
         answers: Answers,
+        /// How the 25 hops stand.
+        hops: HopStatus,
     },
     /// No confirmation came that only the server could have made. What relays and, through them, the server say
     /// instead is unproven.
@@ -242,7 +244,9 @@ async fn post(network: &Arc<Network>, server: Principal, terms: &Terms) -> Resul
     }
     answers.silent += posting.len();
     match post.taken().len() {
-        taken if taken < SIXTEEN => Err(ExchangeError::TooFewRelays { taken, answers }),
+        taken if taken < SIXTEEN => {
+            Err(ExchangeError::TooFewRelays { taken, answers, hops: network.hop_status() })
+        }
         _ => Ok(post),
     }
 }

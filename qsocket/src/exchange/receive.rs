@@ -104,9 +104,11 @@ impl KeyReceiver {
         let keys = &self.0.keys;
         keys.store().install(&key)?;
         let ring = keys.store().keyring()?;
-        // The newest come first.
-        let exchanged = ring.between(own, header.poster).filter(|key| key.info().is_exchanged());
-        for old in exchanged.skip(KEYS_PER_CLIENT) {
+        // The newest come first; of those of one second the new one may not.
+        let others = ring
+            .between(own, header.poster)
+            .filter(|key| key.info().is_exchanged() && key.id() != header.key);
+        for old in others.skip(KEYS_PER_CLIENT - 1) {
             match keys.store().remove(old.id()) {
                 Ok(()) | Err(StoreError::NoSuchKey { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -12,7 +12,7 @@ impl Network {
         std::array::from_fn(|i| of_openings[i] + posted[i])
     }
 
-    pub(in crate::endpoint) fn hop_status(&self) -> HopStatus {
+    pub(crate) fn hop_status(&self) -> HopStatus {
         let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
         let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
         let [false_shares, other_headers] = {
