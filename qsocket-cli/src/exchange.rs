@@ -12,6 +12,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+/// How long `receive` stays behind its last key.
+const LINGER: Duration = Duration::from_secs(1);
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
@@ -126,6 +129,8 @@ pub(crate) fn receive(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
                 _ = tokio::signal::ctrl_c() => break,
             }
         }
+        // The last confirmation is on its way, and relays are told that they may erase their shares.
+        tokio::time::sleep(LINGER).await;
         listener.endpoint().close().await;
         anyhow::Ok(ExitCode::SUCCESS)
     })

@@ -15,4 +15,4 @@ pub use post::{Answers, ExchangeError, Exchanged, Terms};
 pub use qsocket_proto::call::Status;
 pub use qsocket_proto::exchange::{MAX_MEMO, MAX_TTL, MIN_TTL};
 pub use receive::{KeyReceiver, Received};
-pub(crate) use receive::{Receiving, receipt_keys};
+pub(crate) use receive::{Receiving, Told, receipt_keys};

@@ -83,7 +83,8 @@ async fn both_sides_hold_a_key_that_no_one_else_has() -> io::Result<()> {
     assert!(same(&exchanged, &kept));
     assert_eq!(kept.info().with, scene.client.principal());
     assert!(matches!(kept.info().origin, Origin::Exchanged { network: 1, .. }));
-    let received = scene.receiver.received().borrow().clone().unwrap();
+    let mut received = scene.receiver.received();
+    let received = received.wait_for(Option::is_some).await.unwrap().clone().unwrap();
     assert_eq!((received.client, received.key), (scene.client.principal(), exchanged.key.id()));
     assert_eq!(received.memo, b"hello");
 
@@ -91,6 +92,25 @@ async fn both_sides_hold_a_key_that_no_one_else_has() -> io::Result<()> {
     let second = scene.exchange().await.unwrap();
     assert_ne!(second.key.id(), exchanged.key.id());
     assert!(!same(&second, &kept) && same(&second, &scene.kept(second.key.id()).unwrap()));
+    Ok(())
+}
+
+/// Whoever waits for a key may end the program at once: the client has its confirmation all the same.
+#[tokio::test]
+async fn a_server_that_ends_with_its_last_key_has_confirmed_it() -> io::Result<()> {
+    for _ in 0..5 {
+        let Scene { raida, folder, receiver, listener, client } = Scene::new().await?;
+        let server = target(&listener)?.server;
+        let mut received = receiver.received();
+        let end = async {
+            received.wait_for(Option::is_some).await.unwrap();
+            listener.endpoint().close().await;
+            drop(listener);
+        };
+        let (exchanged, ()) = tokio::join!(client.exchange(server, Terms::default()), end);
+        exchanged.unwrap();
+        drop((raida, folder));
+    }
     Ok(())
 }
 

@@ -74,11 +74,13 @@ async fn answer(network: &Arc<Network>, socket: &Socket) -> io::Result<()> {
     });
     let signal = signal.await??;
     timeout(ANSWER_TIME, async {
-        let (status, result) = network.on_signal(&signal).await;
-        let mut answer = vec![status as u8];
-        answer.extend_from_slice(&(result.len() as u16).to_be_bytes());
-        answer.extend_from_slice(&result);
-        write(socket, &answer).await
+        let told = network.on_signal(&signal).await;
+        let mut answer = vec![told.status as u8];
+        answer.extend_from_slice(&(told.answer.len() as u16).to_be_bytes());
+        answer.extend_from_slice(&told.answer);
+        let written = write(socket, &answer).await;
+        network.tell_kept(told.kept);
+        written
     })
     .await?
 }

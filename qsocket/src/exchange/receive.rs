@@ -80,7 +80,8 @@ impl KeyReceiver {
         &self.0.keys
     }
 
-    /// The last key that was kept, now and whenever there is a newer one. Who misses some finds them in the store.
+    /// The last key that was kept, now and whenever there is a newer one: told when its client's confirmation is on its way.
+    /// Who misses some finds them in the folder.
     pub fn received(&self) -> watch::Receiver<Option<Received>> {
         self.0.received.subscribe()
     }
@@ -116,10 +117,15 @@ impl KeyReceiver {
         }
         // Before the client hears of it: its next connection may come at once.
         keys.reload()?;
-        let received = Received { client: header.poster, key: header.key, memo: fetched.memo };
-        self.0.received.send_replace(Some(received));
         Ok(())
     }
+}
+
+/// What the sender of a signal is told, and what is to be told here afterwards.
+pub(crate) struct Told {
+    pub(crate) status: Status,
+    pub(crate) answer: Vec<u8>,
+    pub(crate) kept: Option<Received>,
 }
 
 /// Why a signal leads to nothing, as its sender is told.
@@ -207,14 +213,21 @@ impl Network {
     /// Takes a signal, from a relay or from whoever else brings it; returns what its sender is told.
     ///
     /// The receipts come first: without sixteen genuine ones nothing is asked of anybody.
-    pub(crate) async fn on_signal(self: &Arc<Self>, bytes: &[u8]) -> (Status, Vec<u8>) {
+    pub(crate) async fn on_signal(self: &Arc<Self>, bytes: &[u8]) -> Told {
         match self.receive(bytes).await {
-            Ok(confirmation) => (Status::Ok, confirmation.to_vec()),
-            Err(Refusal(status)) => (status, Vec::new()),
+            Ok((confirmation, kept)) => Told { status: Status::Ok, answer: confirmation.to_vec(), kept },
+            Err(Refusal(status)) => Told { status, answer: Vec::new(), kept: None },
         }
     }
 
-    async fn receive(self: &Arc<Self>, bytes: &[u8]) -> Result<[u8; 32], Refusal> {
+    /// Tells of a key that was kept, once the answer is on its way: whoever waits for the key may end the program.
+    pub(crate) fn tell_kept(&self, kept: Option<Received>) {
+        if let (Some(kept), Some(receiver)) = (kept, self.key_receiver()) {
+            receiver.0.received.send_replace(Some(kept));
+        }
+    }
+
+    async fn receive(self: &Arc<Self>, bytes: &[u8]) -> Result<([u8; 32], Option<Received>), Refusal> {
         let (own, role) = self.identity();
         let Some(receiver) = self.key_receiver().filter(|_| role == Role::Server) else {
             return Err(Refusal(Status::NoSuchService));
@@ -245,7 +258,7 @@ impl Network {
         let held = blocking(receiver.clone(), move |receiver| receiver.held(own, &header)).await?;
         if let Some(secret) = held.as_ref().and_then(StoredKey::secret) {
             self.receiving().fetches().by_key.remove(&id);
-            return Ok(confirm_with.confirmation(secret));
+            return Ok((confirm_with.confirmation(secret), None));
         }
         self.gather(&mut fetch).await;
         let fetched = match fetch.finish() {
@@ -260,11 +273,12 @@ impl Network {
             tracing::warn!(%relay, %client, "the relay vouched for a post and brought another share: it lies");
         }
         let confirmation = fetched.confirmation;
+        let kept = Received { client, key: id, memo: fetched.memo.clone() };
         blocking(receiver, move |receiver| receiver.keep(own, &confirm_with, fetched)).await?;
         tracing::info!(%client, key = ?id, "a client exchanged a key");
         self.receiving().fetches().by_key.remove(&id);
         self.release(&fetch);
-        Ok(confirmation)
+        Ok((confirmation, Some(kept)))
     }
 
     /// Asks the relays for what is missing, until sixteen shares are there and the others had a moment.

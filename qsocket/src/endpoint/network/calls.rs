@@ -1,6 +1,7 @@
 //! Calls over the hops of a network: asking a relay, and being asked by one.
 
 use super::Network;
+use crate::exchange::Told;
 use crate::hop::Hop;
 use qsocket_net::clock;
 use qsocket_proto::call::{CALL_DEADLINE, MAX_CALLS, Service, Status};
@@ -53,12 +54,13 @@ impl Network {
         let Some(place) = self.hop(path).place() else { return self.answer(path, call, Status::Busy, &[]) };
         let (Some(me), body) = (self.me.upgrade(), body.to_vec()) else { return };
         self.spawn(async move {
-            let (status, answer) = match Service::from_u8(service) {
+            let told = match Service::from_u8(service) {
                 Some(Service::Signal) => me.on_signal(&body).await,
-                _ => (Status::NoSuchService, Vec::new()),
+                _ => Told { status: Status::NoSuchService, answer: Vec::new(), kept: None },
             };
             drop(place);
-            me.answer(path, call, status, &answer);
+            me.answer(path, call, told.status, &told.answer);
+            me.tell_kept(told.kept);
         });
     }
 
