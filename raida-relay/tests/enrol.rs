@@ -103,7 +103,11 @@ fn a_principal_enrols_at_25_relays() {
         let key = format!("{}.key.toml", &who[..6]);
         assert_eq!(
             left,
-            if who == "client-1" { [key, "config.toml".into()] } else { ["config.toml".into(), key] }
+            if who == "client-1" {
+                [key, "config.toml".into(), "keys".into()]
+            } else {
+                ["config.toml".into(), "keys".into(), key]
+            }
         );
         let config = Config::from_file(raida.file(who).join("config.toml")).unwrap();
         assert_eq!(config.key().strength().to_string(), "256 bit");

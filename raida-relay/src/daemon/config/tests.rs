@@ -138,7 +138,8 @@ fn what_a_running_relay_keeps_is_named() {
     let old = read(WHOLE).unwrap();
     let with = |from: &str, to: &str| {
         let new = read(&WHOLE.replacen(from, to, 1)).unwrap();
-        old.needs_restart(&Config { file: old.file.clone(), store: old.store.clone(), ..new })
+        let (file, store, posts) = (old.file.clone(), old.store.clone(), old.posts.clone());
+        old.needs_restart(&Config { file, store, posts, ..new })
     };
     assert_eq!(with("relay = 7", "relay = 8"), Some("relay"));
     assert_eq!(with("network = 1", "network = 2"), Some("network"));
@@ -152,4 +153,30 @@ fn what_a_running_relay_keeps_is_named() {
     assert_eq!(with("eu-west", "eu-east"), None);
     let moved = Config { store: "elsewhere".into(), ..old.clone() };
     assert_eq!(old.needs_restart(&moved), Some("store"));
+    let moved = Config { posts: PostsAt::Postgres("postgres://relay@db/raida".to_owned()), ..old.clone() };
+    assert_eq!(old.needs_restart(&moved), Some("posts"));
+}
+
+#[test]
+fn posts_are_beside_the_store_or_where_they_are_said_to_be() {
+    let with = |posts: &str| {
+        read(&format!("relay = 0\nnetwork = 9\nlisten = \"127.0.0.1:9\"\nstore = \"a/p.db\"\n{posts}"))
+    };
+    let PostsAt::File(file) = with("").unwrap().posts else { panic!("no file") };
+    assert!(file.ends_with("a/posts.db"), "{}", file.display());
+    let PostsAt::File(file) = with("posts = \"b/other.db\"").unwrap().posts else { panic!("no file") };
+    assert!(file.ends_with("b/other.db"), "{}", file.display());
+    for url in ["postgres://relay@db:5433/raida", "postgresql:///raida?host=/run/postgresql"] {
+        assert_eq!(with(&format!("posts = \"{url}\"")).unwrap().posts, PostsAt::Postgres(url.to_owned()));
+    }
+    for secret in ["postgres://relay:hunter2@db/raida", "postgres:///raida?user=a&password=hunter2"] {
+        let error = with(&format!("posts = \"{secret}\"")).unwrap_err();
+        assert!(
+            error.contains("relay.toml:5: posts holds a password") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    assert!(with("posts = \"\"").unwrap_err().contains("relay.toml:5: posts names no file"));
+    let error = with("[limits]\nposts_per_poster = -1").unwrap_err();
+    assert!(error.contains("relay.toml:6: limits.posts_per_poster = -1 is out of range; write 0"), "{error}");
 }
