@@ -765,6 +765,9 @@ impl Connection {
         if !(stream.released && stream.send.is_finished() && stream.recv.is_finished()) {
             return;
         }
+        // The last moment: a stream that is reset before anything of it arrived is over at once.
+        self.update_windows(id);
+        let Some(stream) = self.streams.get(&id) else { return };
         if self.ack_streams.remove(&id) {
             let next = stream.recv.ack(id).next;
             self.acknowledge_gone(id, next);
