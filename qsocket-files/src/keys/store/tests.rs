@@ -422,6 +422,10 @@ fn many_processes_use_one_folder() {
         let n: u8 = words[1].parse().unwrap();
         let with = Principal { serial: n.into(), ..PEER };
         for i in 0..EACH {
+            if i == EACH / 2 {
+                // The end of the input says that the reader had its turns.
+                io::stdin().read_line(&mut String::new()).unwrap();
+            }
             let this = key(n * 16 + i, with);
             store.install(&this).unwrap();
             // All contend for this one; one of them makes it.
@@ -435,9 +439,10 @@ fn many_processes_use_one_folder() {
         return;
     }
     let (_dir, store) = store();
-    let mut children: Vec<_> =
-        (1..=8).map(|n| child(THIS, &format!("work {n}"), &store).spawn().unwrap()).collect();
-    // As often as the writers let it: how often is the system's to say.
+    let mut children: Vec<_> = (1..=8)
+        .map(|n| child(THIS, &format!("work {n}"), &store).stdin(Stdio::piped()).spawn().unwrap())
+        .collect();
+    let mut reads = 0;
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
         let contents = store.contents().unwrap();
         assert!(contents.problems.is_empty(), "{:?}", contents.problems);
@@ -446,7 +451,12 @@ fn many_processes_use_one_folder() {
             let ring = &contents.encryption;
             assert!(!ring.knows(OWN, with) || ring.opening(OWN, with, at(1000)).is_ok(), "{n} has no key");
         }
+        reads += 1;
+        if reads == 2 {
+            children.iter_mut().for_each(|child| drop(child.stdin.take()));
+        }
     }
+    assert!(reads > 1, "{reads}");
     assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
     let ring = store.keyring().unwrap();
     assert_eq!(ring.len(), 8 * (usize::from(EACH) - 1) + usize::from(EACH));
