@@ -84,27 +84,38 @@ pub(crate) async fn exchange_until(
     there: &mut QSocketStream,
     enough: impl Fn(&QSocketStream, &QSocketStream) -> bool,
 ) -> io::Result<()> {
-    let (up, down) = (Pattern::new(1), Pattern::new(2));
-    let mut end = 0;
-    for part in 0.. {
-        assert!(part < MOST_PARTS, "not enough after {end} bytes");
-        let start = end;
-        end += PART;
-        let (mut our_reader, mut our_writer) = here.split();
-        let (mut their_reader, mut their_writer) = there.split();
-        let both = async {
-            tokio::try_join!(
-                up.send(&mut our_writer, start, end),
-                down.send(&mut their_writer, start, end),
-                up.expect(&mut their_reader, start, end),
-                down.expect(&mut our_reader, start, end),
-            )
-        };
-        timeout(HANG, both).await??;
+    let mut part = 0;
+    loop {
+        exchange_part(here, there, part).await?;
+        part += 1;
         if enough(here, there) {
             break;
         }
     }
+    end_both(here, there).await
+}
+
+/// One part of an exchange, the first has the number 0.
+async fn exchange_part(here: &mut QSocketStream, there: &mut QSocketStream, part: usize) -> io::Result<()> {
+    assert!(part < MOST_PARTS, "not enough after {part} parts");
+    let (up, down) = (Pattern::new(1), Pattern::new(2));
+    let (start, end) = (part * PART, (part + 1) * PART);
+    let (mut our_reader, mut our_writer) = here.split();
+    let (mut their_reader, mut their_writer) = there.split();
+    let both = async {
+        tokio::try_join!(
+            up.send(&mut our_writer, start, end),
+            down.send(&mut their_writer, start, end),
+            up.expect(&mut their_reader, start, end),
+            down.expect(&mut our_reader, start, end),
+        )
+    };
+    timeout(HANG, both).await??;
+    Ok(())
+}
+
+/// The end of an exchange: each end sees the other's.
+async fn end_both(here: &mut QSocketStream, there: &mut QSocketStream) -> io::Result<()> {
     let both = async { tokio::try_join!(here.shutdown(), there.shutdown()) };
     timeout(HANG, both).await??;
     assert_eq!((here.read(&mut [0]).await?, there.read(&mut [0]).await?), (0, 0));
@@ -224,12 +235,22 @@ async fn nine_relays_that_swap_what_they_carry_change_nothing_and_only_they_are_
     let (one, other) = (world.open_on_all().await?, world.open_on_all().await?);
     let ((mut here, mut there), (mut here_too, mut there_too)) = (one, other);
     world.liars.lie(&[Lie::Swap]);
-    tokio::try_join!(exchange(&mut here, &mut there), exchange(&mut here_too, &mut there_too))?;
+    let nine: BTreeSet<_> = NINE.into();
     let mut caught = BTreeSet::new();
-    for stream in [&here, &there, &here_too, &there_too] {
-        caught.extend(those(stream, |path| path.forged > 0));
+    for part in 0.. {
+        tokio::try_join!(
+            exchange_part(&mut here, &mut there, part),
+            exchange_part(&mut here_too, &mut there_too, part)
+        )?;
+        for stream in [&here, &there, &here_too, &there_too] {
+            caught.extend(those(stream, |path| path.forged > 0));
+        }
+        assert!(caught.is_subset(&nine), "{caught:?}, and honest ones among them");
+        if caught == nine {
+            break;
+        }
     }
-    assert_eq!(caught, NINE.into());
+    tokio::try_join!(end_both(&mut here, &mut there), end_both(&mut here_too, &mut there_too))?;
     Ok(())
 }
 
