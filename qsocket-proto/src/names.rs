@@ -16,8 +16,9 @@ pub use membership::{Membership, MembershipSyntax};
 pub use name::{MAX_NAME, MIN_NAME, Name, NameError, RESERVED, TLD};
 pub use record::{MAX_BEGIN, MAX_RECORD, MAX_TTL, MIN_TTL, Record, YEAR};
 pub use requests::{
-    BEGIN_AHEAD, Currency, CurrencySyntax, Description, Due, Fees, MAX_PAYMENTS, MAX_YEARS, Payment, PaymentKind,
-    PaymentState, PutName, Reference, ReferenceSyntax, RenewName, Standing, State, decode_name, encode_name,
+    BEGIN_AHEAD, Currency, CurrencySyntax, Description, Due, Fees, MAX_PAYMENTS, MAX_YEARS, Payment,
+    PaymentKind, PaymentState, PutName, Reference, ReferenceSyntax, RenewName, Standing, State, decode_name,
+    encode_name,
 };
 
 /// Labels and values of the zone that every relay answers for.

@@ -19,7 +19,9 @@ pub struct Membership {
 
 /// A text is no RKE membership.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("an RKE membership reads v=rke1; network=1; server=1.0.7; number=305419896, without a server if there is none")]
+#[error(
+    "an RKE membership reads v=rke1; network=1; server=1.0.7; number=305419896, without a server if there is none"
+)]
 pub struct MembershipSyntax;
 
 impl fmt::Display for Membership {

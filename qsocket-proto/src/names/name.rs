@@ -23,10 +23,40 @@ const MAX_TEXT: usize = 253;
 /// Names that nobody can register at any relay, in order: labels of this protocol, names that other standards give a
 /// meaning on one machine or in one network (RFC 6761, 7686, 8375, 9476), and those that sound like the network itself.
 pub const RESERVED: [&str; 34] = [
-    "admin", "administrator", "alt", "arpa", "autoconfig", "broadcasthost", "cluster", "corp", "dns", "example",
-    "home", "hostmaster", "internal", "intranet", "invalid", "isatap", "lan", "local", "localdomain", "localhost",
-    "name", "names", "number", "numbers", "onion", "postmaster", "raida", "registry", "relay", "relays", "root", "test",
-    "wpad", "www",
+    "admin",
+    "administrator",
+    "alt",
+    "arpa",
+    "autoconfig",
+    "broadcasthost",
+    "cluster",
+    "corp",
+    "dns",
+    "example",
+    "home",
+    "hostmaster",
+    "internal",
+    "intranet",
+    "invalid",
+    "isatap",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "name",
+    "names",
+    "number",
+    "numbers",
+    "onion",
+    "postmaster",
+    "raida",
+    "registry",
+    "relay",
+    "relays",
+    "root",
+    "test",
+    "wpad",
+    "www",
 ];
 
 /// A name under `raida`, in canonical form: one label in lower case, letters, digits and hyphens, an international one
@@ -40,7 +70,9 @@ pub struct Name(Box<str>);
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
     /// Too short or too long.
-    #[error("a name has {MIN_NAME} to {MAX_NAME} bytes before \".{TLD}\", an international one in its xn-- form")]
+    #[error(
+        "a name has {MIN_NAME} to {MAX_NAME} bytes before \".{TLD}\", an international one in its xn-- form"
+    )]
     Length,
     /// Not one label of the allowed characters.
     #[error(
@@ -66,7 +98,11 @@ impl Name {
             return Err(NameError::Length);
         }
         let label = match text.len().checked_sub(TLD.len() + 1).and_then(|at| text.split_at_checked(at)) {
-            Some((label, suffix)) if suffix.strip_prefix('.').is_some_and(|s| s.eq_ignore_ascii_case(TLD)) => label,
+            Some((label, suffix))
+                if suffix.strip_prefix('.').is_some_and(|s| s.eq_ignore_ascii_case(TLD)) =>
+            {
+                label
+            }
             _ => text,
         };
         let ascii = Uts46::new()

@@ -27,9 +27,19 @@ const MAX_ADDRESS: usize = 1 + 16 + 2;
 
 /// Longest encoded record: format, name, number, owner, version, begin, time to live, server, service, signalling port,
 /// 25 endpoints.
-pub const MAX_RECORD: usize =
-    2 + 1 + MAX_NAME + 4 + Principal::BYTES + 4 + 8 + 4 + (1 + Principal::BYTES) + MAX_ADDRESS + 2 + 1
-        + RELAYS * (1 + MAX_ADDRESS);
+pub const MAX_RECORD: usize = 2
+    + 1
+    + MAX_NAME
+    + 4
+    + Principal::BYTES
+    + 4
+    + 8
+    + 4
+    + (1 + Principal::BYTES)
+    + MAX_ADDRESS
+    + 2
+    + 1
+    + RELAYS * (1 + MAX_ADDRESS);
 
 /// What the owner of a name says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +134,8 @@ impl Record {
             endpoints.insert(path, address);
         }
         r.finish()?;
-        let record = Self { name, number, owner, version, begin, ttl, server, service, signalling, endpoints };
+        let record =
+            Self { name, number, owner, version, begin, ttl, server, service, signalling, endpoints };
         record.check()?;
         Ok(record)
     }
