@@ -12,6 +12,7 @@ mod tuning;
 use crate::access::{AccessList, Directory, LiveDirectory};
 use crate::exchange::KeyReceiver;
 use crate::keys::{KeyFileError, LiveKeys, SharedKey, StoreError};
+use crate::names::Dns;
 use crate::resolve::ConfigNames;
 pub use membership::Membership;
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
@@ -140,6 +141,7 @@ pub struct Config {
     /// The directory again, if it has a file that an endpoint looks after.
     watched: Option<Arc<LiveDirectory>>,
     key_receiver: Option<KeyReceiver>,
+    dns: Dns,
     warnings: Vec<String>,
     /// What hops connect and listen with.
     pub(crate) transport: Transport,
@@ -233,6 +235,18 @@ impl Config {
     pub fn with_names(mut self, names: ConfigNames) -> Self {
         self.names = names;
         self
+    }
+
+    /// Sets where names outside of `.raida` are looked up.
+    #[must_use]
+    pub fn with_dns(mut self, dns: Dns) -> Self {
+        self.dns = dns;
+        self
+    }
+
+    /// Where names outside of `.raida` are looked up.
+    pub fn dns(&self) -> &Dns {
+        &self.dns
     }
 
     /// Sets the server's part.
@@ -382,6 +396,7 @@ impl From<Membership> for Config {
             directory: None,
             watched: None,
             key_receiver: None,
+            dns: Dns::default(),
             warnings: Vec::new(),
             transport: Transport::default(),
             #[cfg(feature = "testing")]

@@ -9,7 +9,8 @@ use crate::connection::{Conn, Held, Lifetime};
 use crate::error::ConnectError;
 use crate::health::Health;
 use crate::keys::LiveKeys;
-use crate::resolve::{Resolve, Target, Targets, parse_name_port};
+use crate::names::{Dns, is_raida};
+use crate::resolve::{NameError, Resolve, Target, Targets, parse_name_port};
 use crate::stats::EndpointStats;
 use crate::stream::QSocketStream;
 use qsocket_net::clock;
@@ -128,6 +129,14 @@ impl Endpoint {
         std::iter::once(&self.first).chain(&*self.more)
     }
 
+    pub(crate) fn first(&self) -> &Arc<Network> {
+        &self.first
+    }
+
+    pub(crate) fn dns(&self) -> &Dns {
+        self.first.dns()
+    }
+
     /// The numbers of the networks, in order of preference; there is at least one.
     pub fn networks(&self) -> Vec<u16> {
         self.parts().map(|n| n.number()).collect()
@@ -151,7 +160,7 @@ impl Endpoint {
         })
     }
 
-    /// Opens a stream to `name:port`, as the configuration resolves it.
+    /// Opens a stream to `name:port`, as [`resolve`](Self::resolve) finds it.
     ///
     /// The first stream to a server opens a connection, one round trip; further ones cost none.
     ///
@@ -161,7 +170,44 @@ impl Endpoint {
     /// # Cancel safety
     /// Safe: a dropped attempt leaves at most a connection that the next one uses.
     pub async fn connect(&self, name: impl AsRef<str>) -> io::Result<QSocketStream> {
-        self.connect_with(name, self.first.names()).await
+        let name = name.as_ref();
+        let (host, port) = parse_name_port(name)?;
+        let targets = self.resolve(host, port).await?;
+        self.connect_to(targets, name).await
+    }
+
+    /// Finds the server behind `host:port` as [`connect`](Self::connect) does: by the configuration's names; a `.raida` name
+    /// that is not among them by what sixteen relays say of it; one that is there without an address by the DNS, which tells
+    /// where the server is and not who.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that nobody knows, [`LookupError`](crate::names::LookupError) inside the [`io::Error`] for what was looked up.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Targets> {
+        match self.first.names().lookup(host, port) {
+            Err(NameError::NoAddress { .. }) => {}
+            Err(NameError::Unknown { .. } | NameError::Host(_)) if is_raida(host) => {}
+            known => return Ok(known?),
+        }
+        self.looked_up(host, port).await
+    }
+
+    /// As [`resolve`](Self::resolve), without the DNS.
+    pub(crate) async fn known(&self, host: &str, port: u16) -> io::Result<Targets> {
+        match self.first.names().lookup(host, port) {
+            Err(NameError::Unknown { .. } | NameError::Host(_)) if is_raida(host) => {
+                let vouched = Box::pin(self.vouched(host)).await?;
+                Ok(vouched.server()?.target(host, port)?.into())
+            }
+            known => Ok(known?),
+        }
+    }
+
+    async fn looked_up(&self, host: &str, port: u16) -> io::Result<Targets> {
+        let server = self.find(host).await?;
+        Ok(server.target(host, port)?.into())
     }
 
     /// Opens a stream to `name:port`, as `names` resolves it.
@@ -278,6 +324,28 @@ impl Endpoint {
         terms: crate::exchange::Terms,
     ) -> Result<crate::exchange::Exchanged, crate::exchange::ExchangeError> {
         crate::exchange::exchange(&self.first, server, terms).await
+    }
+
+    /// Exchanges an Encryption key with the server behind a name, as [`find`](Self::find) settles who that is, in its network.
+    /// Signals go to the port that the name says, unless the terms say another.
+    ///
+    /// # Errors
+    /// [`ExchangeError`](crate::exchange::ExchangeError); for a server of which it is not settled who it is,
+    /// [`ExchangeError::Name`](crate::exchange::ExchangeError::Name), and nothing was sent.
+    ///
+    /// # Cancel safety
+    /// As [`exchange`](Self::exchange).
+    pub async fn exchange_with(
+        &self,
+        name: &str,
+        mut terms: crate::exchange::Terms,
+    ) -> Result<crate::exchange::Exchanged, crate::exchange::ExchangeError> {
+        let server = self.find(name).await?;
+        terms.signal_at = terms.signal_at.or_else(|| server.places().signalling.first().copied());
+        let server = server.principal();
+        let network = self.parts().find(|network| network.number() == server.network);
+        let network = network.ok_or(crate::exchange::ExchangeError::NoSuchServer(server))?;
+        crate::exchange::exchange(network, server, terms).await
     }
 
     /// Opens a signalling port: clients that exchange keys with this server bring their signals there, and need no relay for

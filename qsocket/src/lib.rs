@@ -50,6 +50,7 @@ mod hop;
 pub mod keys;
 mod listener;
 mod look;
+pub mod names;
 pub mod resolve;
 mod stats;
 mod stream;

@@ -91,13 +91,23 @@ pub enum NameError {
         /// The port that was asked for.
         port: u16,
     },
+    /// The entry says who the server is and not where, which only an endpoint looks up.
+    #[error(
+        "the entry for {host}:{port} names no address; add one, or connect with an endpoint, which looks it up"
+    )]
+    NoAddress {
+        /// The name that was asked for.
+        host: String,
+        /// The port that was asked for.
+        port: u16,
+    },
 }
 
 impl From<NameError> for io::Error {
     fn from(e: NameError) -> Self {
         let kind = match e {
             NameError::Syntax(_) | NameError::Host(_) => io::ErrorKind::InvalidInput,
-            NameError::Unknown { .. } => io::ErrorKind::NotFound,
+            NameError::Unknown { .. } | NameError::NoAddress { .. } => io::ErrorKind::NotFound,
         };
         Self::new(kind, e)
     }
@@ -136,6 +146,12 @@ pub(crate) fn canonical(host: &str) -> Result<String, NameError> {
     Ok(name.to_ascii_lowercase())
 }
 
+/// Whether two texts name the same host; the first may have a port.
+pub(crate) fn same_host(name: &str, host: &str) -> bool {
+    let name = parse_name_port(name).map_or(name, |(name, _)| name);
+    matches!((canonical(name), canonical(host)), (Ok(name), Ok(host)) if name == host)
+}
+
 /// Names from the configuration's `[names]` table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigNames {
@@ -147,6 +163,13 @@ pub struct ConfigNames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) server: Principal,
+    /// `None`: wherever a look-up finds it.
+    pub(crate) at: Option<At>,
+}
+
+/// Where a server is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
     pub(crate) ip: IpAddr,
     /// `None`: the port that was asked for.
     pub(crate) port: Option<u16>,
@@ -163,7 +186,8 @@ impl ConfigNames {
     /// # Errors
     /// When the name is not well formed.
     pub fn insert(&mut self, name: &str, targets: impl Into<Targets>) -> Result<bool, NameError> {
-        let place = |t: &Target| Place { server: t.server, ip: t.address.ip(), port: Some(t.address.port()) };
+        let at = |a: SocketAddr| At { ip: a.ip(), port: Some(a.port()) };
+        let place = |t: &Target| Place { server: t.server, at: Some(at(t.address)) };
         self.add(name, targets.into().as_slice().iter().map(place).collect())
     }
 
@@ -172,7 +196,27 @@ impl ConfigNames {
     /// # Errors
     /// When the name is not well formed.
     pub fn insert_any_port(&mut self, name: &str, server: Principal, ip: IpAddr) -> Result<bool, NameError> {
-        self.add(name, vec![Place { server, ip, port: None }])
+        self.add(name, vec![Place { server, at: Some(At { ip, port: None }) }])
+    }
+
+    /// Settles who the server behind `name` or `name:port` is, and leaves open where: an endpoint that connects there looks
+    /// that up. Result as [`ConfigNames::insert`].
+    ///
+    /// # Errors
+    /// When the name is not well formed.
+    pub fn pin(&mut self, name: &str, server: Principal) -> Result<bool, NameError> {
+        self.add(name, vec![Place { server, at: None }])
+    }
+
+    /// The servers that entries for a name settle on, with and without a port.
+    pub(crate) fn pins(&self, host: &str) -> Vec<Principal> {
+        let mut pins = Vec::new();
+        for ((name, _), places) in &self.entries {
+            if same_host(name, host) {
+                pins.extend(places.iter().map(|place| place.server));
+            }
+        }
+        pins
     }
 
     pub(crate) fn add(&mut self, name: &str, places: Vec<Place>) -> Result<bool, NameError> {
@@ -201,10 +245,16 @@ impl ConfigNames {
             key.1 = None;
             entry = self.entries.get(&key);
         }
-        let entry = entry.ok_or(NameError::Unknown { host: key.0, port })?;
-        let target =
-            |p: &Place| Target { server: p.server, address: SocketAddr::new(p.ip, p.port.unwrap_or(port)) };
-        Ok(entry.iter().map(target).collect())
+        let entry = entry.ok_or_else(|| NameError::Unknown { host: key.0.clone(), port })?;
+        let target = |p: &Place| {
+            let At { ip, port: own } = p.at?;
+            Some(Target { server: p.server, address: SocketAddr::new(ip, own.unwrap_or(port)) })
+        };
+        let targets: Targets = entry.iter().filter_map(target).collect();
+        if targets.0.is_empty() {
+            return Err(NameError::NoAddress { host: key.0, port });
+        }
+        Ok(targets)
     }
 
     /// How many entries there are.

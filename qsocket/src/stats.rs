@@ -53,6 +53,9 @@ pub struct RelayStats {
     pub false_shares: u64,
     /// At a server: headers that sixteen others contradict. See [`HopStatus`](crate::HopStatus::other_headers).
     pub other_headers: u64,
+    /// Answers about names that sixteen other relays contradict, or that are none. A relay that missed what an owner said
+    /// gives such answers too.
+    pub contrary_answers: u64,
     /// Of the connections that are not over, those whose path through it is [`PathStatus::Live`].
     pub live: usize,
     /// The same, [`PathStatus::Suspect`]: what was sent on it last is overdue.

@@ -25,6 +25,7 @@ use std::fmt;
 /// | `qsocket_relay_distrusted_total` | `relay` | connections that read it no more for that |
 /// | `qsocket_relay_false_shares_total` | `relay` | at a server: shares that were not the client's |
 /// | `qsocket_relay_other_headers_total` | `relay` | at a server: headers that sixteen others contradict |
+/// | `qsocket_relay_contrary_answers_total` | `relay` | answers about names that sixteen others contradict |
 ///
 /// All have the label `network`. Who wants to hear of liars alerts on
 /// `increase(qsocket_relay_distrusted_total[1h]) > 0 or increase(qsocket_relay_false_shares_total[1h]) > 0`.
@@ -192,6 +193,8 @@ impl Collector for EndpointMetrics {
         let help = "Shares that the relay brought and that were not the client's.";
         page.counted("relay_false_shares", help, |r| r.false_shares)?;
         let help = "Headers that the relay brought and sixteen others contradict.";
-        page.counted("relay_other_headers", help, |r| r.other_headers)
+        page.counted("relay_other_headers", help, |r| r.other_headers)?;
+        let help = "Answers about names that the relay gave and sixteen others contradict.";
+        page.counted("relay_contrary_answers", help, |r| r.contrary_answers)
     }
 }

@@ -10,13 +10,14 @@ use super::{
 use crate::access::{AccessList, LiveDirectory};
 use crate::exchange::KeyReceiver;
 use crate::keys::{KeyFileError, LiveKeys, load_encryption_key, load_raida_key};
-use crate::resolve::{ConfigNames, Place};
+use crate::names::Dns;
+use crate::resolve::{At, ConfigNames, Place, parse_name_port};
 use one_or_many::OneOrMany;
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::ids::{Principal, Role};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ struct RawConfig {
     #[serde(default)]
     tuning: RawTuning,
     access: Option<Spanned<String>>,
+    dns: Option<Spanned<RawDns>>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +55,14 @@ struct RawRaida {
 #[serde(deny_unknown_fields)]
 struct RawName {
     server: Spanned<String>,
-    address: Spanned<String>,
+    address: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDns {
+    server: Option<Spanned<String>>,
+    qsocket: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,6 +93,9 @@ enum RawMlKem {
     On,
     Off,
 }
+
+/// The port of DNS servers.
+const DNS_PORT: u16 = 53;
 
 /// The file being read.
 struct Source(SettingsFile);
@@ -283,15 +295,33 @@ impl Source {
 
     fn place(&self, raw: &RawName) -> Result<Place, SettingsError> {
         let server = self.principal(&raw.server)?;
-        if let Ok(ip) = raw.address.get_ref().parse::<IpAddr>() {
-            return Ok(Place { server, ip, port: None });
+        let Some(text) = &raw.address else { return Ok(Place { server, at: None }) };
+        if let Ok(ip) = text.get_ref().parse::<IpAddr>() {
+            return Ok(Place { server, at: Some(At { ip, port: None }) });
         }
-        let address = self.address(&raw.address)?;
+        let address = self.address(text)?;
         if address.port() == 0 {
             let what = "port 0; leave the port out to keep the one that is asked for";
-            return Err(self.error(&raw.address, what));
+            return Err(self.error(text, what));
         }
-        Ok(Place { server, ip: address.ip(), port: Some(address.port()) })
+        Ok(Place { server, at: Some(At { ip: address.ip(), port: Some(address.port()) }) })
+    }
+
+    fn dns(&self, raw: &Spanned<RawDns>) -> Result<Dns, SettingsError> {
+        match (&raw.get_ref().server, &raw.get_ref().qsocket) {
+            (Some(server), None) => match server.get_ref().parse::<IpAddr>() {
+                Ok(ip) => Ok(Dns::Server(SocketAddr::new(ip, DNS_PORT))),
+                Err(_) => Ok(Dns::Server(self.address(server)?)),
+            },
+            (None, Some(name)) => {
+                parse_name_port(name.get_ref()).map_err(|e| self.error(name, e))?;
+                Ok(Dns::QSocket(name.get_ref().clone()))
+            }
+            _ => {
+                let what = "[dns]: write either `server` (IP or IP:PORT) or `qsocket` (name:port); without [dns] the system's is asked";
+                Err(self.error(raw, what))
+            }
+        }
     }
 
     fn tuning(&self, raw: &RawTuning) -> Result<Tuning, SettingsError> {
@@ -346,6 +376,9 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let access = AccessList { allow, deny: source.principals(&raw.listen.deny, &config)? };
     let ports = raw.listen.ports.as_ref().map(|list| source.addresses(list)).transpose()?;
     let names = source.names(&raw, &config)?;
+    if let Some(dns) = &raw.dns {
+        config = config.with_dns(source.dns(dns)?);
+    }
     if let Some(file) = &raw.access {
         config = config.with_live_directory(LiveDirectory::from_file(source.resolve(file))?);
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::access::Reason;
 use crate::keys::{save_encryption_key, save_raida_key};
 use crate::provision::Provision;
+use crate::resolve::NameError;
 use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::ids::KeyId;
 use std::fs;
@@ -89,6 +90,22 @@ fn every_setting_is_read_and_paths_start_at_the_file() {
 }
 
 #[test]
+fn who_is_settled_and_which_dns_is_asked() {
+    let read = |more: &str| Config::from_file(folder_with(format!("{MINIMAL}{more}")).1).unwrap();
+    assert_eq!(read("").dns(), &Dns::System);
+    let server = |text: &str| Dns::Server(text.parse().unwrap());
+    assert_eq!(read("[dns]\nserver = \"192.0.2.53\"\n").dns(), &server("192.0.2.53:53"));
+    assert_eq!(read("[dns]\nserver = \"[::1]:5353\"\n").dns(), &server("[::1]:5353"));
+    assert_eq!(read("[dns]\nqsocket = \"dns.raida:53\"\n").dns(), &Dns::QSocket("dns.raida:53".to_owned()));
+    let names =
+        read("[names]\n\"a.example:7\" = { server = \"1.0.2\" }\n\"A.example\" = { server = \"1.0.3\" }\n");
+    let pins: Vec<_> = names.names().pins("a.EXAMPLE.").iter().map(|pin| pin.serial).collect();
+    assert_eq!(pins, [3, 2]);
+    let error = names.names().lookup("a.example", 7).unwrap_err();
+    assert!(matches!(error, NameError::NoAddress { port: 7, .. }), "{error}");
+}
+
+#[test]
 fn every_error_names_its_line() {
     let (more, names) = (|s: &str| format!("{MINIMAL}{s}"), |s: &str| format!("{MINIMAL}[names]\n{s}\n"));
     let relays = |n| MINIMAL.replace("base = \"127.0.0.1:50000\"", &format!("relays = {}", list(n)));
@@ -115,7 +132,11 @@ fn every_error_names_its_line() {
         (more("[tuning]\nidle_timeout_seconds = 86401\n"), 6, "1 to 86400"),
         (more("[listen]\nallow = [\"1.0\"]\n"), 6, "network.denomination.serial"),
         (more("[listen]\ndeny = [\n\"1.0.2\",\n\"2.0.1\"]\n"), 8, "2.0.1 is not in network 1"),
-        (names("\"a\" = { server = \"1.0.2\" }"), 6, "missing field `address`"),
+        (names("\"a\" = { address = \"1.2.3.4\" }"), 6, "missing field `server`"),
+        (more("[dns]\n"), 5, "either `server`"),
+        (more("[dns]\nserver = \"1.2.3.4\"\nqsocket = \"a:53\"\n"), 5, "either `server`"),
+        (more("[dns]\nserver = \"dns.example\"\n"), 6, "IP:PORT"),
+        (more("[dns]\nqsocket = \"dns.example\"\n"), 6, "name:port"),
         (names("\"a\" = { server = \"1.0.2\", address = \"1.2.3.4:0\" }"), 6, "port 0"),
         (names("\"a\" = []"), 6, "empty list"),
         (names("\"a\" = 7"), 6, "a table or an array of tables"),

@@ -16,6 +16,7 @@ use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
 use crate::hop::{self, Hop};
 use crate::keys::{KeyId, Keys, LiveKeys, NoUsableKey};
+use crate::names::{Dns, Names};
 use crate::resolve::{ConfigNames, Target};
 use crate::stats::EndpointStats;
 use crate::stream::QSocketStream;
@@ -70,6 +71,8 @@ pub(crate) struct Network {
     receiving: Receiving,
     /// Server: what its relays' receipts are made with, from the first one that comes.
     receipt_keys: OnceLock<Box<[MacKey]>>,
+    /// What its relays said of names.
+    known_names: Names,
     token: CancellationToken,
     owner: OnceLock<Weak<Owner>>,
 }
@@ -120,6 +123,7 @@ impl Network {
             room_wanted: AtomicBool::new(false),
             receiving: Receiving::default(),
             receipt_keys: OnceLock::new(),
+            known_names: Names::default(),
             token,
             owner: OnceLock::new(),
         })
@@ -249,8 +253,17 @@ impl Network {
     }
 
     /// The configuration's names.
-    pub(super) fn names(&self) -> &ConfigNames {
+    pub(crate) fn names(&self) -> &ConfigNames {
         self.config.names()
+    }
+
+    /// What the relays said of names.
+    pub(crate) fn names_known(&self) -> &Names {
+        &self.known_names
+    }
+
+    pub(super) fn dns(&self) -> &Dns {
+        self.config.dns()
     }
 
     pub(crate) fn relay(&self, path: PathId) -> SocketAddr {

@@ -3,6 +3,7 @@
 use super::port;
 use crate::endpoint::{HopStatus, Network};
 use crate::keys::{KeyInfo, LiveKeys, Origin, SharedKey, StoreError, StoredKey};
+use crate::names::LookupError;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
 use qsocket_proto::codec::Write;
@@ -102,6 +103,9 @@ pub enum ExchangeError {
     /// The endpoint was closed.
     #[error("the endpoint is closed")]
     Closed,
+    /// It is not settled who answers behind the name. Nothing was sent.
+    #[error(transparent)]
+    Name(#[from] LookupError),
 }
 
 impl From<ExchangeError> for io::Error {
@@ -114,6 +118,7 @@ impl From<ExchangeError> for io::Error {
             ExchangeError::Stronger(_) => io::ErrorKind::AlreadyExists,
             ExchangeError::NotKept(source) => source.kind(),
             ExchangeError::Closed => io::ErrorKind::NotConnected,
+            ExchangeError::Name(_) => io::ErrorKind::NotFound,
         };
         Self::new(kind, error)
     }

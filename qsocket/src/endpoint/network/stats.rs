@@ -36,6 +36,7 @@ impl Network {
             )
         };
         stats.health = *self.health.borrow();
+        let contrary = self.names_known().contrary();
         for conn in connections {
             let counted = conn.lock().connection.stats();
             stats.count(&counted);
@@ -46,6 +47,7 @@ impl Network {
             relay.hop_up = self.hop(path).is_up();
             relay.false_shares = false_shares[path.index()];
             relay.other_headers = other_headers[path.index()];
+            relay.contrary_answers = contrary[path.index()];
         }
         stats
     }
