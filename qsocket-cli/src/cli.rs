@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod names;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use qsocket::keys::{KeyId, KeyName, parse_id};
@@ -13,14 +15,14 @@ use std::time::{Duration, SystemTime};
 /// Longest time from now that a flag may name, in days: a century. What is meant to last longer has no end.
 const MAX_DAYS: u64 = 36_525;
 
-/// Administers the keys of QSocket, and exchanges them.
+/// Administers the keys and names of QSocket.
 #[derive(Debug, Parser)]
 #[command(
     name = "qsocket",
     version,
-    about = "Administers the keys of QSocket, and exchanges them",
-    long_about = "Administers the keys of QSocket, and exchanges them.\n\n\
-        The manual is docs/keys.md. Exit codes: 0 done, 1 failed and the reason is on standard error, 2 the command \
+    about = "Administers the keys of QSocket, exchanges them, looks up names and holds them",
+    long_about = "Administers the keys of QSocket, exchanges them, looks up names and holds them.\n\n\
+        The manuals are docs/keys.md and docs/names.md. Exit codes: 0 done, 1 failed and the reason is on standard error, 2 the command \
         line is wrong, 3 `keys verify` found relays that do not hold the key, and sixteen or more that do."
 )]
 pub(crate) struct Cli {
@@ -48,6 +50,16 @@ pub(crate) enum Command {
     /// For a server whose own program does not run, or does not take keys itself: relays dial the server's ports, so only
     /// one program can listen there. Prints a line for each key.
     Receive(ReceiveArgs),
+    /// Looks up who answers behind a name, and tells who says so
+    ///
+    /// About a name that ends in .raida all relays are asked, and what sixteen answer alike counts. About any other the DNS is
+    /// asked that the configuration names; that is a hint, and no key is exchanged on its word alone.
+    Lookup(names::LookupArgs),
+    /// Registers, changes, renews, shows, transfers and gives back names under .raida
+    ///
+    /// The owner is the client of the configuration. Each of the 25 relays keeps its own registry and is told each time; a
+    /// name resolves when the operators of sixteen have confirmed that it is paid.
+    Name(names::NameArgs),
     /// Prints a script that completes this program's command line
     Completions(CompletionsArgs),
     /// Prints the manual page, or writes one page for each command into a folder
@@ -57,7 +69,8 @@ pub(crate) enum Command {
 /// Flags of `exchange`.
 #[derive(Debug, Args)]
 pub(crate) struct ExchangeArgs {
-    /// The server: its principal, network.denomination.serial, or name:port as the configuration knows it
+    /// The server: its principal, network.denomination.serial; name:port as the configuration knows it; or a name that is
+    /// looked up, such as cloudcoin.raida
     #[arg(value_name = "SERVER")]
     pub(crate) server: String,
     /// The client's configuration; otherwise the one that $QSOCKET_CONFIG names, or the default place

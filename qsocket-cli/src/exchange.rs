@@ -5,7 +5,7 @@ use crate::output::{say, tell};
 use anyhow::{Context, bail};
 use qsocket::config::Config;
 use qsocket::exchange::{KeyReceiver, Received, Terms};
-use qsocket::resolve::{Resolve, parse_name_port};
+use qsocket::resolve::parse_name_port;
 use qsocket::{Endpoint, Principal, QSocketListener, Role};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -15,12 +15,12 @@ use std::time::{Duration, SystemTime};
 /// How long `receive` stays behind its last key.
 const LINGER: Duration = Duration::from_secs(1);
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// The configuration of one role, with a folder for keys.
-fn config(file: Option<&Path>, role: Role) -> anyhow::Result<Config> {
+/// The configuration of one role.
+pub(crate) fn load(file: Option<&Path>, role: Role) -> anyhow::Result<Config> {
     let config = match file {
         Some(file) => Config::from_file(file)?,
         None => Config::load()?,
@@ -29,6 +29,12 @@ fn config(file: Option<&Path>, role: Role) -> anyhow::Result<Config> {
         let (principal, has) = config.identity();
         bail!("the RAIDA key of {principal} has the role {has}; this needs the configuration of a {role}");
     }
+    Ok(config)
+}
+
+/// The same, with a folder for keys.
+fn config(file: Option<&Path>, role: Role) -> anyhow::Result<Config> {
+    let config = load(file, role)?;
     if config.keys().is_none() {
         bail!(
             "the configuration names no folder for the key; add: keys = \"keys\", and make that folder with mode 0700"
@@ -37,18 +43,16 @@ fn config(file: Option<&Path>, role: Role) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Whom a server's name or number means.
-async fn server(config: &Config, text: &str) -> anyhow::Result<Principal> {
+/// Whom a server's name or number means, if that needs no look-up.
+fn known(config: &Config, text: &str) -> anyhow::Result<Option<Principal>> {
     if let Ok(principal) = text.parse() {
-        return Ok(principal);
+        return Ok(Some(principal));
     }
-    let (host, port) = parse_name_port(text).with_context(|| {
-        format!("{text}: write a principal as 1.0.7, or a name and port of the configuration")
-    })?;
-    let network = config.identity().0.network;
-    let targets = config.names().resolve(host, port).await?;
-    let target = targets.in_network(network);
-    target.map(|target| target.server).with_context(|| format!("{text} is in none of this side's networks"))
+    let Ok((host, port)) = parse_name_port(text) else { return Ok(None) };
+    let Ok(targets) = config.names().lookup(host, port) else { return Ok(None) };
+    let target = targets.in_network(config.identity().0.network);
+    let target = target.with_context(|| format!("{text} is in none of this side's networks"))?;
+    Ok(Some(target.server))
 }
 
 /// Exchanges a key and puts it into the folder of the configuration.
@@ -67,15 +71,21 @@ pub(crate) fn exchange(args: &ExchangeArgs) -> anyhow::Result<ExitCode> {
     let memo = args.memo.clone().unwrap_or_default().into_bytes();
     let keep = Duration::from_secs(args.keep);
     let done = runtime()?.block_on(async {
-        let server = server(&config, &args.server).await?;
+        let server = known(&config, &args.server)?;
         let client = Endpoint::client(config)?;
-        let exchanged =
-            client.exchange(server, Terms { keep, lifetime, signal_at: args.signal_at, memo }).await;
+        let terms = Terms { keep, lifetime, signal_at: args.signal_at, memo };
+        let exchanged = match server {
+            Some(server) => client.exchange(server, terms).await,
+            None => {
+                let host = parse_name_port(&args.server).map_or(&*args.server, |(host, _)| host);
+                client.exchange_with(host, terms).await
+            }
+        };
         client.close().await;
-        anyhow::Ok((server, exchanged?))
+        anyhow::Ok(exchanged?)
     });
-    let (server, exchanged) = done?;
-    let (id, relays) = (exchanged.key.id(), exchanged.relays.len());
+    let exchanged = done?;
+    let (id, server, relays) = (exchanged.key.id(), exchanged.key.with(), exchanged.relays.len());
     let document = || {
         let relays: Vec<_> = exchanged.relays.iter().map(|relay| relay.get()).collect();
         json!({ "id": format!("{id:?}"), "with": server.to_string(), "relays": relays, "folder": folder })

@@ -1,8 +1,11 @@
-//! The program `qsocket`: administers the keys of clients and servers, and exchanges them. `docs/keys.md` is its manual.
+//! The program `qsocket`: administers the keys of clients and servers, exchanges them, and looks up and holds names.
+//! `docs/keys.md` and `docs/names.md` are its manuals.
 
 mod cli;
 mod exchange;
 mod keys;
+mod lookup;
+mod name;
 mod output;
 mod pages;
 mod passphrase;
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
         Command::Keys(args) => keys::keys(&args),
         Command::Exchange(args) => exchange::exchange(&args),
         Command::Receive(args) => exchange::receive(&args),
+        Command::Lookup(args) => lookup::lookup(&args),
+        Command::Name(args) => name::name(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     });
