@@ -1,13 +1,18 @@
-//! The local stub: answers ordinary DNS on UDP and TCP, over one QSocket stream to a DNS server far away.
+//! The local stub: answers ordinary DNS on UDP and TCP, over one QSocket stream to a DNS server far away, and names under
+//! `.raida` by asking all relays.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::Parser;
-use qsocket::QSocketStream;
+use qsocket::Endpoint;
+use qsocket::config::Config;
+use qsocket_examples::dns::Backend;
+use qsocket_examples::dns::raida::Raida;
 use qsocket_examples::dns::stub::{Stub, StubConfig};
 use tokio_util::sync::CancellationToken;
 
-/// Answer ordinary DNS on this machine by asking a DNS server across 25 relays.
+/// Answer ordinary DNS on this machine by asking a DNS server across 25 relays, and the relays about names under .raida.
 #[derive(Parser)]
 struct Arguments {
     /// Where to answer DNS, over UDP and TCP; a loopback address.
@@ -21,13 +26,20 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Arguments { listen, server } = Arguments::parse();
-    qsocket::config::Config::load()?;
     qsocket::resolve::parse_name_port(&server)?;
+    let client = Endpoint::client(Config::load()?)?;
     let stub = Stub::bind(listen).await?;
     println!("answering DNS at {}", stub.local_addr());
     let stop = CancellationToken::new();
-    let connector = move || QSocketStream::connect(server.clone());
-    let stub = stub.run(connector, StubConfig::default(), stop.clone());
+    let front = |carried| -> Arc<dyn Backend> { Arc::new(Raida::new(client.clone(), carried)) };
+    let connector = {
+        let client = client.clone();
+        move || {
+            let (client, server) = (client.clone(), server.clone());
+            async move { client.connect(server).await }
+        }
+    };
+    let stub = stub.run_behind(front, connector, StubConfig::default(), stop.clone());
     let interrupted = async {
         let outcome = tokio::signal::ctrl_c().await;
         stop.cancel();

@@ -8,10 +8,10 @@
 //! (client.rs)
 //! ```
 //!
-//! Nothing here knows which stream carries the messages. What a stream must be is [`ByteStream`]; where the
-//! streams come from is a [`Listener`] on the server's side and a [`Connector`] on the client's. Exchanging
-//! tokio's `TcpListener` and `TcpStream` for QSocket's changes the line that makes the listener and the line
-//! that connects, and nothing else.
+//! About names under `.raida` the stub asks all relays instead (raida.rs). But for that, nothing here knows which
+//! stream carries the messages. What a stream must be is [`ByteStream`]; where the streams come from is a [`Listener`]
+//! on the server's side and a [`Connector`] on the client's. Exchanging tokio's `TcpListener` and `TcpStream` for
+//! QSocket's changes the line that makes the listener and the line that connects, and nothing else.
 //!
 //! A zone served over TCP, and a stub in front of it for `dig @127.0.0.1 -p 5353`:
 //!
@@ -41,6 +41,7 @@
 
 pub mod client;
 pub mod exchange;
+pub mod raida;
 pub mod server;
 pub mod stub;
 pub mod upstream;

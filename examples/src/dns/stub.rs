@@ -104,13 +104,30 @@ impl Stub {
 
     /// Answers clients over streams from `connector`, until `shutdown`.
     ///
+    /// As [`Stub::run_behind`], with nothing in front.
+    ///
+    /// # Errors
+    /// Those of [`Stub::run_behind`].
+    pub async fn run<C: Connector>(
+        self,
+        connector: C,
+        config: StubConfig,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        self.run_behind(|carried| carried, connector, config, shutdown).await
+    }
+
+    /// Answers clients by the back end that `front` makes of the one that asks over streams from `connector`, until
+    /// `shutdown`.
+    ///
     /// On shutdown nothing more is taken; queries in the works are answered within their deadline, then the
     /// stream is closed.
     ///
     /// # Errors
     /// The last error of a socket that failed [`MAX_ACCEPT_FAILURES`] times in a row.
-    pub async fn run<C: Connector>(
+    pub async fn run_behind<C: Connector>(
         self,
+        front: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
         connector: C,
         config: StubConfig,
         shutdown: CancellationToken,
@@ -118,7 +135,7 @@ impl Stub {
         let close_stream = CancellationToken::new();
         let _close_on_drop = close_stream.clone().drop_guard();
         let (exchange, driver) = Exchange::spawn(connector, config.deadline, close_stream.clone());
-        let backend: Arc<dyn Backend> = Arc::new(Carried(exchange));
+        let backend = front(Arc::new(Carried(exchange)));
         let served = tokio::try_join!(
             serve_udp(self.udp, Arc::clone(&backend), config.tcp.drain, shutdown.clone()),
             server::serve(self.tcp, backend, config.tcp, shutdown),

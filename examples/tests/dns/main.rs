@@ -5,7 +5,9 @@
 mod authoritative;
 mod dig;
 mod limits;
+mod membership;
 mod qsocket;
+mod raida;
 mod stub;
 mod support;
 mod upstream;
