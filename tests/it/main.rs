@@ -18,6 +18,7 @@ mod listener;
 mod logs;
 mod lying;
 mod metrics;
+mod names;
 mod network;
 mod networks;
 mod options;
