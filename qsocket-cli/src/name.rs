@@ -13,7 +13,7 @@ use qsocket::names::{
     Standing, State,
 };
 use qsocket::rng::OsRng;
-use qsocket::{Endpoint, PathId, Role};
+use qsocket::{Endpoint, PathId, Principal, Role};
 use rand_core::Rng;
 use serde_json::{Value, json};
 use show::{count, group, relays};
@@ -171,17 +171,22 @@ impl Session<'_> {
     async fn transfer(&self, args: &TransferArgs) -> anyhow::Result<ExitCode> {
         let name = &args.which.name;
         let described = self.client.describe_name(name).await;
-        let mut put = self.base(name, &described)?;
-        if args.to == put.record.owner {
-            bail!("{name} is the name of {} already", args.to);
+        if args.to == self.client.principal() {
+            bail!("{} is this principal itself", args.to);
         }
+        let again = format!("qsocket name transfer {name} {} --yes", args.to);
+        let what = format!("{name} is the name of {}", args.to);
+        // Relays that missed it take it from the owner before alone.
+        if let Some(record) = credible(&described, args.to) {
+            let put = PutName { record, years: 1, reference: reference() };
+            return self.told(name, None, &self.client.put_name(&put).await, &what, &again);
+        }
+        let mut put = self.base(name, &described)?;
         put.record.version = next_version(&described, put.record.version)?;
         put.record.owner = args.to;
         // A server of another network than the owner's is none that a record can name.
         put.record.server = put.record.server.filter(|server| server.network == args.to.network);
-        let told = self.client.put_name(&put).await;
-        let again = format!("qsocket name transfer {name} {} --yes", args.to);
-        self.told(name, None, &told, &format!("{name} is the name of {}", args.to), &again)
+        self.told(name, None, &self.client.put_name(&put).await, &what, &again)
     }
 
     async fn withdraw(&self, args: &WithdrawArgs) -> anyhow::Result<ExitCode> {
@@ -245,14 +250,8 @@ impl Session<'_> {
         Ok(if done >= SIXTEEN { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// The record of this owner that ten relays or more tell alike; the one with the highest version of several.
     fn own(&self, described: &Replies<Description>) -> Option<Record> {
-        let records = described.done().filter_map(|(_, there)| there.record.as_ref());
-        let groups = group(records.map(|record| (record.encode(), record)));
-        let credible = groups.into_values().filter(|alike| alike.len() >= TEN);
-        let own = credible.filter_map(|alike| alike.first().copied());
-        let own = own.filter(|record| record.owner == self.client.principal());
-        own.max_by_key(|record| record.version).cloned()
+        credible(described, self.client.principal())
     }
 
     /// What is said to relays that know the name and to those that missed that it was registered.
@@ -271,6 +270,15 @@ impl Session<'_> {
         let (reference, years) = paid.unwrap_or_else(|| (reference(), 1));
         Ok(PutName { record, years, reference })
     }
+}
+
+/// The record of an owner that ten relays or more tell alike; the one with the highest version of several.
+fn credible(described: &Replies<Description>, owner: Principal) -> Option<Record> {
+    let records = described.done().filter_map(|(_, there)| there.record.as_ref());
+    let groups = group(records.map(|record| (record.encode(), record)));
+    let credible = groups.into_values().filter(|alike| alike.len() >= TEN);
+    let of_owner = credible.filter_map(|alike| alike.first().copied()).filter(|record| record.owner == owner);
+    of_owner.max_by_key(|record| record.version).cloned()
 }
 
 /// The version of the next change: above every one that an honest relay may have.

@@ -168,6 +168,12 @@ fn the_life_of_a_name() {
             .done(1, &["name", "transfer", "cloudcoin", "1.0.2", "--yes"])
             .contains("is the name of 1.0.2 at 25 relays")
     );
+    assert!(
+        world
+            .done(1, &["name", "transfer", "cloudcoin", "1.0.2", "--yes"])
+            .contains("is the name of 1.0.2 at 25 relays"),
+        "said again"
+    );
     assert!(world.done(2, &["name", "set", "cloudcoin", "--server", "none"]).contains("Version 4 is known"));
     assert_eq!(world.json(3, 0, &["lookup", "cloudcoin.raida"])["server"], Value::Null);
     assert!(world.done(2, &["name", "withdraw", "cloudcoin", "--yes"]).contains("given back at 25 relays"));

@@ -142,7 +142,7 @@ async fn a_membership_is_read_from_dnsmasq() {
     let text = membership(scene.server.principal);
     let arguments = vec![
         format!("--host-record={NAME},127.0.0.1"),
-        format!("--txt-record={NAME},\"{text}\""),
+        format!("--txt-record={NAME},{text}"),
         format!("--srv-host=_rke._tcp.{NAME},{NAME},7075,0,0"),
     ];
     let Some(dns) = RealServer::dnsmasq(&arguments).await else { return };

@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 /// ask the DNS give up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long further relays are awaited when sixteen have said the same: what they say changes nothing, but names those
-/// that say otherwise.
+/// How long further relays are awaited when sixteen have said the same, or cannot any more: what they say changes nothing,
+/// but tells who says otherwise.
 pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
 /// The id of questions to relays: calls have a number of their own.
@@ -233,10 +233,9 @@ pub(crate) async fn agree<R: Relays>(relays: &Arc<R>, question: &Question) -> Re
         let Ok((path, reply)) = done else { continue };
         tally.note(path, Heard::new(question, reply));
         let most = tally.most();
-        if most >= SIXTEEN {
+        // Nothing changes any more: sixteen agree, or no answer can come to sixteen.
+        if most >= SIXTEEN || most + asking.len() < SIXTEEN {
             until = until.min(Instant::now() + GRACE);
-        } else if most + asking.len() < SIXTEEN {
-            break;
         }
     }
     tally.end(question)

@@ -384,8 +384,13 @@ impl Endpoint {
     }
 
     pub(crate) async fn vouched(&self, text: &str) -> Result<Vouched, LookupError> {
-        let name = Name::parse(text.strip_suffix('.').unwrap_or(text))
-            .map_err(|source| LookupError::Name { name: text.chars().take(253).collect(), source })?;
+        let bad = |source| LookupError::Name { name: text.chars().take(253).collect(), source };
+        let text = text.strip_suffix('.').unwrap_or(text);
+        // The zone itself is no name, though a name may be written without it elsewhere.
+        if !text.contains('.') {
+            return Err(bad(NameError::Label));
+        }
+        let name = Name::parse(text).map_err(bad)?;
         let questions = Questions::new(&dns_name(&name.to_string())?)?;
         let network = self.first();
         let [texts, rke, qsocket, a, aaaa] = &questions.0;

@@ -4,7 +4,7 @@ use super::agree::ask_all;
 use crate::endpoint::{Endpoint, Reply};
 use qsocket_proto::call::{CALL_DEADLINE, Service, Status};
 use qsocket_proto::codec::Malformed;
-use qsocket_proto::ids::PathId;
+use qsocket_proto::ids::{PathId, SIXTEEN};
 use qsocket_proto::names::{Description, Name, PutName, RenewName, Standing, encode_name};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long hops and answers are awaited together: an answer has its own time, and a hop is built in one.
 const DEADLINE: Duration = CALL_DEADLINE.saturating_add(Duration::from_secs(5));
+
+/// How long further relays are awaited when sixteen have answered: as long as a handshake may take. Who is away hears it
+/// another time.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a relay did not do what it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,10 +78,13 @@ impl Endpoint {
         network.want_hops();
         let mut asking = ask_all(network, service, body);
         let mut replies = BTreeMap::new();
-        let until = Instant::now() + DEADLINE;
+        let mut until = Instant::now() + DEADLINE;
         while let Ok(Some(done)) = timeout_at(until, asking.join_next()).await {
             if let Ok((path, reply)) = done {
                 replies.insert(path, read(reply, &decode));
+            }
+            if replies.len() == SIXTEEN {
+                until = until.min(Instant::now() + GRACE);
             }
         }
         for path in PathId::all() {

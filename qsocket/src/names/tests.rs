@@ -211,7 +211,7 @@ async fn who_is_slow_is_awaited_only_as_long_as_it_matters() {
     hopeless.habits.lock().unwrap()[5..10].fill(Habit::Denies);
     let before = Instant::now();
     assert!(agree(&hopeless, &question("abc.raida.")).await.is_err());
-    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!(before.elapsed(), GRACE);
 }
 
 /// A dropped question leaves no task behind that asks on.
