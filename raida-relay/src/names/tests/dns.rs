@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 
 fn full() -> Record {
     let endpoint = |path: PathId| {
-        let address = if path.get() % 2 == 0 { "192.0.2.7:100" } else { "[2001:db8::7]:101" };
+        let address = if path.get().is_multiple_of(2) { "192.0.2.7:100" } else { "[2001:db8::7]:101" };
         (path, address.parse().unwrap())
     };
     Record {
