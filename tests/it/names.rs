@@ -265,6 +265,13 @@ async fn a_pin_counts_more_than_relays() -> io::Result<()> {
     assert_eq!(client.find(NAME).await.unwrap().settled(), Settled::Pin);
     let port = target(&scene.listener)?.address.port();
     assert!(client.connect(format!("{NAME}:{port}")).await.is_ok(), "the relays say where it is");
+    // Whatever letters it is asked for in, and though it is not registered.
+    let name: Name = "münze".parse().unwrap();
+    let mut names = ConfigNames::new();
+    names.pin(&name.to_string(), mallory()).unwrap();
+    let client = Endpoint::client(scene.raida.client_config()?.with_names(names))?;
+    let found = client.find("MÜNZE.raida").await.unwrap();
+    assert_eq!((found.principal(), found.settled()), (mallory(), Settled::Pin));
     Ok(())
 }
 

@@ -523,6 +523,11 @@ impl Endpoint {
 
     /// The principals that the user's own files name for a name, those of this endpoint's networks first, in their order.
     fn pins(&self, name: &str) -> Vec<Principal> {
+        // Entries are in ASCII, and a name may be asked for in its own letters.
+        let parsed = Some(name).filter(|name| is_raida(name));
+        let parsed = parsed.and_then(|name| Name::parse(name.strip_suffix('.').unwrap_or(name)).ok());
+        let parsed = parsed.map(|name| name.to_string());
+        let name = parsed.as_deref().unwrap_or(name);
         let mut pins = self.first().names().pins(name);
         // What is written into the configuration counts more than what a key is called, which another's file may say.
         if let Some(keys) = self.keys().filter(|_| pins.is_empty()) {
