@@ -467,13 +467,16 @@ fn completions_and_pages_are_made_of_the_command_line() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]);
         assert!(script.contains("import-coin") && script.contains("never-used-elsewhere"), "{shell}");
+        assert!(script.contains("lookup") && script.contains("signalling"), "{shell}");
     }
     assert_eq!(place.command(&["completions", "sh"]).output().unwrap().status.code(), Some(2));
     let page = run(&["man"]);
     assert!(page.contains(".TH qsocket 1") && page.contains("Exit codes"), "{page}");
     fs::create_dir(place.path("man")).unwrap();
     assert_eq!(run(&["man", "man"]), "");
-    for name in ["qsocket", "qsocket-keys", "qsocket-keys-rotate", "qsocket-keys-generate-encryption"] {
+    let keys = ["qsocket", "qsocket-keys", "qsocket-keys-rotate", "qsocket-keys-generate-encryption"];
+    let names = ["qsocket-lookup", "qsocket-name", "qsocket-name-register", "qsocket-name-transfer"];
+    for name in keys.into_iter().chain(names) {
         let page = fs::read_to_string(place.path("man").join(format!("{name}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
     }
