@@ -470,7 +470,7 @@ fn errors_among_several_networks_name_their_line() {
             11,
             "a second server in network 1",
         ),
-        (format!("{both}[names]\na = [{{ server = \"1.0.2\" }}]\n"), 10, "missing field `address`"),
+        (format!("{both}[names]\na = [{{ address = \"1.2.3.4\" }}]\n"), 10, "missing field `server`"),
         (
             format!("encryption_keys = [\"enc.toml\"]\n{}{}", client(1), client(3)),
             1,

@@ -208,7 +208,7 @@ async fn who_is_slow_is_awaited_only_as_long_as_it_matters() {
     assert_eq!(time(&Fake::first(10, &Habit::Late(second))).await, Ok((25, second)));
     // Nobody waits for what cannot come to sixteen any more.
     let hopeless = Fake::first(5, &Habit::Silent);
-    hopeless.habits.lock().unwrap()[5..10].fill(Habit::Denies);
+    hopeless.habits.lock().unwrap()[5..15].fill(Habit::Denies);
     let before = Instant::now();
     assert!(agree(&hopeless, &question("abc.raida.")).await.is_err());
     assert_eq!(before.elapsed(), GRACE);
