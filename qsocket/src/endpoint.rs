@@ -191,7 +191,8 @@ impl Endpoint {
             Err(NameError::Unknown { .. } | NameError::Host(_)) if is_raida(host) => {}
             known => return Ok(known?),
         }
-        self.looked_up(host, port).await
+        // Boxed: most names need none of it, and every stream that is opened would have room for it.
+        Box::pin(self.looked_up(host, port)).await
     }
 
     /// As [`resolve`](Self::resolve), without the DNS.
@@ -345,7 +346,8 @@ impl Endpoint {
         let server = server.principal();
         let network = self.parts().find(|network| network.number() == server.network);
         let network = network.ok_or(crate::exchange::ExchangeError::NoSuchServer(server))?;
-        crate::exchange::exchange(network, server, terms).await
+        // Boxed, as its 25 shares are large.
+        Box::pin(crate::exchange::exchange(network, server, terms)).await
     }
 
     /// Opens a signalling port: clients that exchange keys with this server bring their signals there, and need no relay for
