@@ -80,12 +80,12 @@ async fn bulk_with_stops(redundancy: Redundancy) -> io::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_arrives_while_nine_relays_stop() -> io::Result<()> {
-    timeout(HANG, bulk_with_stops(Redundancy::Full)).await?
+    timeout(HANG, Box::pin(bulk_with_stops(Redundancy::Full))).await?
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_arrives_while_nine_relays_stop_without_parity_unasked() -> io::Result<()> {
-    timeout(HANG, bulk_with_stops(Redundancy::Adaptive)).await?
+    timeout(HANG, Box::pin(bulk_with_stops(Redundancy::Adaptive))).await?
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
