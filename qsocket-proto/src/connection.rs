@@ -230,6 +230,8 @@ pub struct Connection {
     sending_cursor: StreamId,
     /// When the first small block that is held leaves at the latest; settled by every `transmit`.
     held_until: Option<Instant>,
+    /// When to look at blocks that are with the peer in part.
+    late: BTreeSet<(Instant, StreamId, u64)>,
     next_local: u32,
     next_peer: u32,
     accept_queue: VecDeque<StreamId>,
@@ -680,6 +682,7 @@ impl Connection {
         }
         self.lose_patience(now);
         self.notice_sleep(now);
+        self.look_for_late(now);
         if self.probe_at().is_some_and(|t| t <= now) {
             self.probe(now);
         }
@@ -709,6 +712,7 @@ impl Connection {
             (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
             (self.held_until.filter(|_| established), "small writes and openings that are held"),
+            (self.late.first().map(|(at, ..)| *at).filter(|_| established), "something late"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),
             (if established { keepalive } else { None }, "keepalive"),

@@ -258,6 +258,7 @@ impl Connection {
             sending: BTreeSet::new(),
             sending_cursor: StreamId(0),
             held_until: None,
+            late: BTreeSet::new(),
             next_local,
             next_peer,
             accept_queue: VecDeque::new(),

@@ -3,7 +3,7 @@
 use super::stats::{PathStats, PathStatus};
 use crate::fault_points::{Point, hit};
 use crate::frame::RouteError;
-use crate::ids::{PathId, PathSet, RELAYS, RouteId};
+use crate::ids::{PathId, PathSet, RELAYS, RouteId, SIXTEEN};
 use crate::path::{PathCounter, PathFlow};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -51,6 +51,8 @@ pub(crate) struct Path {
     /// What was sent on it is overdue.
     pub(crate) suspect: bool,
     pub(crate) distrusted: bool,
+    /// When it was last seen not to be well.
+    pub(crate) ill_at: Option<Instant>,
     failures: VecDeque<Instant>,
     pub(crate) forged: u64,
     pub(crate) received_bytes: u64,
@@ -74,6 +76,7 @@ impl Path {
             counted: false,
             suspect: false,
             distrusted: false,
+            ill_at: None,
             failures: VecDeque::new(),
             forged: 0,
             received_bytes: 0,
@@ -187,6 +190,12 @@ impl Paths {
         let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();
         let middle = rtts.len() / 2;
         if rtts.is_empty() { Duration::ZERO } else { *rtts.select_nth_unstable(middle).1 }
+    }
+
+    /// The round trip of the sixteenth fastest path, once so many are measured: what a block takes.
+    pub(crate) fn sixteenth_rtt(&self) -> Option<Duration> {
+        let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();
+        (rtts.len() >= SIXTEEN).then(|| *rtts.select_nth_unstable(SIXTEEN - 1).1)
     }
 
     /// Up to `count` of `candidates` in rotation: those outside `tried` first. Never by speed, so that a few
