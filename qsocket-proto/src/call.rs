@@ -29,6 +29,16 @@ pub enum Service {
     ReleaseKey = 3,
     /// A client tells a server about a key; the relay passes it on.
     Signal = 4,
+    /// A question of the DNS about the name space `.raida`.
+    Resolve = 5,
+    /// The owner of a name says what shall be known of it.
+    PutName = 6,
+    /// The owner of a name wants it for longer.
+    RenewName = 7,
+    /// The owner of a name gives it back.
+    WithdrawName = 8,
+    /// How a name stands at this relay.
+    DescribeName = 9,
 }
 
 impl Service {
@@ -39,6 +49,11 @@ impl Service {
             2 => Self::GetKey,
             3 => Self::ReleaseKey,
             4 => Self::Signal,
+            5 => Self::Resolve,
+            6 => Self::PutName,
+            7 => Self::RenewName,
+            8 => Self::WithdrawName,
+            9 => Self::DescribeName,
             _ => return None,
         })
     }
@@ -73,6 +88,8 @@ pub enum Status {
     NotVouched = 10,
     /// It could not be done for a reason of the answering side, which its log names.
     Failed = 11,
+    /// The relay has a newer version, or the same one with other content.
+    Outdated = 12,
 }
 
 impl Status {
@@ -90,6 +107,7 @@ impl Status {
             8 => Self::Busy,
             9 => Self::Unreachable,
             10 => Self::NotVouched,
+            12 => Self::Outdated,
             _ => Self::Failed,
         }
     }
@@ -110,6 +128,7 @@ impl fmt::Display for Status {
             Self::Unreachable => "no hop leads to the server",
             Self::NotVouched => "fewer than 16 relays vouch for it",
             Self::Failed => "it failed at the other side",
+            Self::Outdated => "a newer or another version is there",
         })
     }
 }

@@ -25,6 +25,7 @@ pub mod gf256;
 pub mod grid;
 pub mod hop;
 pub mod ids;
+pub mod names;
 pub mod open;
 pub mod operators;
 pub mod path;

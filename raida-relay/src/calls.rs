@@ -2,7 +2,8 @@
 //! on (`docs/protocol.md`, sections 17 and 18).
 
 use crate::hop::{End, Hop};
-use crate::posts::{Got, NewPost, Posted, PostsFailed, Released};
+use crate::names::{NamesFailed, is_about_names};
+use crate::posts::{Got, NewPost, Posted, Released};
 use crate::state::{Batch, Core, lock};
 use qsocket_net::clock::now;
 use qsocket_proto::call::{CALL_DEADLINE, Service, Status};
@@ -11,6 +12,7 @@ use qsocket_proto::exchange::{Get, admit, receipt};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::ids::{CallId, Principal, Role};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -74,6 +76,9 @@ impl Core {
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
             (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
+            (Some(service), _) if is_about_names(service) => {
+                self.serve_name(service, hop.principal, body).await
+            }
             (Some(_), _) => Err(Refused(Status::NotPermitted)),
             (None, _) => Err(Refused(Status::NoSuchService)),
         };
@@ -123,7 +128,14 @@ impl Core {
         }
     }
 
-    fn failed(&self, error: &PostsFailed) -> Refused {
+    async fn serve_name(&self, service: Service, caller: Principal, body: &[u8]) -> Done {
+        let knows =
+            |who| [Role::Client, Role::Server].iter().any(|role| self.keys.import(who, *role).is_some());
+        let done = self.names.serve(service, caller, body, knows).await;
+        done.map_err(|error: NamesFailed| self.failed(&error))?.map(Zeroizing::new).map_err(Refused)
+    }
+
+    fn failed(&self, error: &dyn Display) -> Refused {
         warn!(relay = %self.path, %error, "a call failed");
         Refused(Status::Failed)
     }
@@ -166,6 +178,19 @@ impl Core {
             self.thawed().await;
             if let Err(error) = self.posts.sweep(wall_clock()).await {
                 warn!(relay = %self.path, %error, "lapsed posts stay");
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Removes names that nobody holds any more, for as long as the relay runs.
+    pub(crate) async fn sweep_names(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            self.thawed().await;
+            if let Err(error) = self.names.sweep().await {
+                warn!(relay = %self.path, %error, "names that are over stay");
             }
         }
     }

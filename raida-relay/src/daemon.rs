@@ -9,6 +9,7 @@ mod enrol;
 mod init;
 mod log;
 mod metrics;
+mod names;
 mod notify;
 mod open_files;
 mod posts;
@@ -37,6 +38,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Cluster(args) => run::cluster(&args),
         Command::Check(args) => check::check(&args),
         Command::Principal(args) => principal::principal(&args),
+        Command::Names(args) => names::names(&args),
+        Command::Payments(args) => names::payments(&args),
         Command::Status(args) => status::status(&args).map(|()| ExitCode::SUCCESS),
         Command::Init(args) => init::init(&args),
         Command::Enroll(args) => enrol::enrol(&args),

@@ -20,6 +20,7 @@ mod handshake;
 mod hop;
 mod local;
 mod meter;
+pub mod names;
 pub mod posts;
 mod rate;
 mod relay;

@@ -1,16 +1,19 @@
 //! All 25 relays of a RAIDA on loopback.
 
+use crate::names::{MemoryNames, Registry, Terms};
 use crate::posts::{MemoryPosts, Posts};
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
 use qsocket_net::Transport;
 use qsocket_proto::ids::{PathId, Principal, RELAYS};
+use qsocket_proto::names::Reference;
 use qsocket_proto::raida_key::{RaidaKey, RelayTable, relay_table};
 use qsocket_proto::relay::RegisterError;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// A server as all 25 relays know it.
@@ -59,6 +62,7 @@ pub struct LocalRaidaBuilder {
     transport: Transport,
     handles: Vec<Handle>,
     posts: Vec<Arc<dyn Posts>>,
+    terms: Terms,
 }
 
 impl LocalRaidaBuilder {
@@ -98,6 +102,12 @@ impl LocalRaidaBuilder {
         self
     }
 
+    /// What each relay asks and grants for names, which it keeps in its memory.
+    pub fn name_terms(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
     /// Starts 25 relays on 127.0.0.1. `tables` has one table a relay, in order.
     ///
     /// # Errors
@@ -110,7 +120,7 @@ impl LocalRaidaBuilder {
         tables: [RelayTable; RELAYS],
         servers: impl IntoIterator<Item = S>,
     ) -> io::Result<LocalRaida> {
-        let Self { network, base_port, limits, transport, handles, posts } = self;
+        let Self { network, base_port, limits, transport, handles, posts, terms } = self;
         let handles = if handles.is_empty() { vec![Handle::current()] } else { handles };
         let servers: Vec<LocalServer> = servers.into_iter().map(Into::into).collect();
         let mut seats = Vec::with_capacity(RELAYS);
@@ -125,7 +135,8 @@ impl LocalRaidaBuilder {
             // As long as the place: a relay that is started again has what it kept.
             let given = posts.iter().cycle().nth(path.index()).cloned();
             let posts = given.unwrap_or_else(|| Arc::new(MemoryPosts::default()));
-            let shape = Shape { path, network, dial_any_address: true, limits, transport, posts };
+            let names = Registry::new(Arc::new(MemoryNames::default()), terms.clone());
+            let shape = Shape { path, network, dial_any_address: true, limits, transport, posts, names };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
@@ -190,6 +201,7 @@ impl LocalRaida {
             transport: Transport::Tcp,
             handles: Vec::new(),
             posts: Vec::new(),
+            terms: Terms::default(),
         }
     }
 
@@ -227,6 +239,30 @@ impl LocalRaida {
             }
         }
         Ok(())
+    }
+
+    /// The names that a relay keeps, stopped or not: to confirm payments as its operator does, or to let years pass.
+    pub fn names(&self, path: PathId) -> &Registry {
+        &self.seat(path).shape.names
+    }
+
+    /// Confirms a payment at all relays that wait for it; returns how many these are.
+    ///
+    /// # Cancel safety
+    /// Relays that have confirmed stay so; it may be called again.
+    pub async fn confirm_payment(&self, reference: Reference) -> usize {
+        let mut confirmed = 0;
+        for path in PathId::all() {
+            // Memory does not fail.
+            let done = self.names(path).confirm(reference, "local").await;
+            confirmed += usize::from(matches!(done, Ok(Ok(_))));
+        }
+        confirmed
+    }
+
+    /// Lets the calendar of all relays be so far ahead of the system's clock, as far as names are concerned.
+    pub fn set_names_ahead(&self, ahead: Duration) {
+        PathId::all().for_each(|path| self.names(path).set_ahead(ahead));
     }
 
     /// Stops one relay abruptly: its connections end and its port refuses. Nothing happens if it is stopped.

@@ -9,6 +9,8 @@ mod tests;
 pub use memory::MemoryPosts;
 #[cfg(feature = "daemon")]
 pub use sql::SqlPosts;
+#[cfg(feature = "daemon")]
+pub(crate) use sql::{hex, unhex};
 
 use async_trait::async_trait;
 use qsocket_proto::exchange::{FetchId, Get};

@@ -1,5 +1,6 @@
 //! One relay: its configuration, its handle, its numbers.
 
+use crate::names::Registry;
 use crate::posts::{PostQuota, Posts};
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
@@ -134,6 +135,8 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// Where it keeps the shares of keys that principals leave for each other.
     pub posts: Arc<dyn Posts>,
+    /// The names that it keeps.
+    pub names: Registry,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -165,9 +168,11 @@ impl Relay {
     /// # Errors
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
-        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts } = config;
+        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts, names } =
+            config;
         let table = Arc::new(RwLock::new(table));
-        let shape = Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts };
+        let shape =
+            Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts, names };
         Self::spawn_shared(shape, table, &servers, listen, handle)
     }
 
@@ -179,7 +184,7 @@ impl Relay {
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport, posts } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts, names } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -188,7 +193,8 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, posts);
+        let core =
+            Core::new(path, limits, table, (transport, listener), handle.clone(), router, (posts, names));
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
@@ -244,6 +250,11 @@ impl Relay {
         }
     }
 
+    /// The names that it keeps, with what its operator may do about them.
+    pub fn names(&self) -> &Registry {
+        &self.core.names
+    }
+
     /// Counters, consistent one by one and not with each other.
     pub fn stats(&self) -> Stats {
         self.core.stats()
@@ -287,4 +298,5 @@ pub(crate) struct Shape {
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
     pub(crate) posts: Arc<dyn Posts>,
+    pub(crate) names: Registry,
 }

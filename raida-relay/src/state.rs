@@ -4,6 +4,7 @@ use crate::calls::Signals;
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
+use crate::names::Registry;
 use crate::posts::{PostQuota, Posts};
 use crate::rate::Rate;
 use crate::relay::Limits;
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) post_quota: PostQuota,
     pub(crate) signals: Signals,
+    pub(crate) names: Registry,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
     generation: AtomicU64,
@@ -145,7 +147,7 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
-        posts: Arc<dyn Posts>,
+        (posts, names): (Arc<dyn Posts>, Registry),
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -169,6 +171,7 @@ impl Core {
             posts,
             post_quota: limits.posts,
             signals: Signals::default(),
+            names,
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -182,6 +185,7 @@ impl Core {
         *lock(&self.accepting) = self.spawn(Arc::clone(self).accept());
         self.spawn(Arc::clone(self).keep_time());
         self.spawn(Arc::clone(self).sweep_posts());
+        self.spawn(Arc::clone(self).sweep_names());
     }
 
     pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {

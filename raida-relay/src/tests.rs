@@ -2,8 +2,10 @@
 
 mod calls;
 mod change;
+mod names;
 mod peer;
 
+use crate::names::Registry;
 use crate::posts::MemoryPosts;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
@@ -45,6 +47,7 @@ fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
         dial_any_address: true,
         limits,
         posts,
+        names: Registry::default(),
     };
     Relay::spawn(config).unwrap()
 }

@@ -9,6 +9,7 @@ use qsocket::resolve::ConfigNames;
 use qsocket::testing::{Raida, target};
 use qsocket::{Endpoint, PathId, QSocketListener, RaidaKey};
 use qsocket_net::{Socket, Transport};
+use raida_relay::names::Registry;
 use raida_relay::posts::MemoryPosts;
 use raida_relay::{Limits, LocalRaida, LocalServer, Relay, RelayConfig};
 use std::fs;
@@ -239,6 +240,7 @@ async fn relays_accept_no_more_though_their_end_is_dropped() -> io::Result<()> {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
             dial_any_address: true,
             posts: std::sync::Arc::new(MemoryPosts::default()),
+            names: Registry::default(),
             limits: Limits::default(),
         })
     };

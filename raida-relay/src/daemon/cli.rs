@@ -5,6 +5,7 @@ use super::init::InitArgs;
 use super::status::StatusArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qsocket_proto::ids::{Principal, Role};
+use qsocket_proto::names::{Name, Reference};
 use qsocket_proto::relay::{MAX_BYTES_PER_SECOND, MAX_ROUTES, MIN_BYTES_PER_SECOND};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,6 +50,15 @@ pub(crate) enum Command {
     ///
     /// Works on the store. A relay that runs sees the change within about a second, without a signal.
     Principal(PrincipalArgs),
+    /// Shows the names that a relay keeps, and takes one away: list, show, withdraw
+    ///
+    /// Works on the place where the relay keeps posts and names. A relay that runs knows every change at once.
+    Names(NamesArgs),
+    /// Says which payments for names arrived: list, confirm, refuse
+    ///
+    /// A name resolves at this relay from the confirmation of its first payment on; a confirmed renewal lengthens its
+    /// term. The ledger keeps every decision.
+    Payments(PaymentsArgs),
     /// Asks a running relay how it stands
     Status(StatusArgs),
     /// Makes a RAIDA in a new folder: 25 relays, clients and servers with their keys
@@ -180,6 +190,101 @@ pub(crate) struct BanArgs {
     /// Why, for the list; the principal never sees it
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
+}
+
+/// Flags of `names`.
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: NamesCommand,
+}
+
+/// What to do with names.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NamesCommand {
+    /// Lists all names that somebody holds here
+    List(ListArgs),
+    /// Shows one name with all that its owner says of it
+    Show(ShowNameArgs),
+    /// Takes a name away from its owner, whatever was paid; it is free at this relay at once
+    Withdraw(WithdrawNameArgs),
+}
+
+/// Flags of `names show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowNameArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// The name, for example cloudcoin.raida
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Name,
+}
+
+/// Flags of `names withdraw`.
+#[derive(Debug, Args)]
+pub(crate) struct WithdrawNameArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// The name, for example cloudcoin.raida
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Name,
+}
+
+/// Flags of `payments`.
+#[derive(Debug, Args)]
+pub(crate) struct PaymentsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: PaymentsCommand,
+}
+
+/// What to do with payments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PaymentsCommand {
+    /// Lists payments that wait for a decision, newest first
+    List(ListPaymentsArgs),
+    /// Says that payments arrived
+    Confirm(DecideArgs),
+    /// Says that payments did not arrive, or are not wanted; a name that waited for one is free
+    Refuse(DecideArgs),
+}
+
+/// Flags of `payments list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListPaymentsArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// The whole ledger: those that were decided about as well
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Flags of `payments confirm` and `refuse`.
+#[derive(Debug, Args)]
+pub(crate) struct DecideArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Who decides, for the ledger; the user of the system unless given
+    #[arg(long, value_name = "TEXT", value_parser = by)]
+    pub(crate) by: Option<String>,
+    /// Payment references, 32 hex digits each, as the payer wrote on the transfer
+    #[arg(value_name = "REFERENCE", required = true)]
+    pub(crate) references: Vec<Reference>,
+}
+
+/// Longest name of who decides: it stands in every line of the ledger.
+const MAX_BY: usize = 64;
+
+fn by(text: &str) -> Result<String, String> {
+    if (1..=MAX_BY).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("write 1 to {MAX_BY} characters in one line"))
 }
 
 /// Whom a command is about.

@@ -4,10 +4,13 @@ use super::log::{self, Format};
 use qsocket_files::settings::{SettingsError, SettingsFile, Spanned};
 use qsocket_proto::hop::HANDSHAKE_TIMEOUT;
 use qsocket_proto::ids::PathId;
+use qsocket_proto::names::{Currency, Fees, Name};
 use qsocket_proto::relay::MAX_HOPS_PER_ADDRESS;
+use raida_relay::names::{FEES, GRACE, HOLD, NAMES_PER_OWNER, PAYMENTS_PER_OWNER, Terms};
 use raida_relay::posts::{POSTS_PER_POSTER, POSTS_PER_RECEIVER, PostQuota};
 use raida_relay::{HANDSHAKES_PER_SECOND, Limits, MAX_CONNECTIONS, STALLED_AFTER};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -32,6 +35,13 @@ mod range {
     pub(super) const DRAIN_SECONDS: RangeInclusive<i64> = 0..=300;
     /// Every name is some hundred bytes on disk.
     pub(super) const POSTS: RangeInclusive<i64> = 0..=1_000_000;
+    /// As the protocol carries it.
+    pub(super) const FEE: RangeInclusive<i64> = 0..=u32::MAX as i64;
+    pub(super) const HOLD_DAYS: RangeInclusive<i64> = 1..=365;
+    pub(super) const GRACE_DAYS: RangeInclusive<i64> = 0..=365;
+    /// Every name is some thousand bytes on disk.
+    pub(super) const NAMES: RangeInclusive<i64> = 0..=1_000_000;
+    pub(super) const PAYMENTS: RangeInclusive<i64> = 0..=10_000;
 }
 
 /// A configuration that was checked.
@@ -59,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Bounds.
     pub(crate) limits: LimitSettings,
+    /// What is asked and granted for names.
+    pub(crate) names: Terms,
     /// What is logged, and how.
     pub(crate) log: LogSettings,
 }
@@ -131,6 +143,8 @@ struct Raw {
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
+    names: RawNames,
+    #[serde(default)]
     log: RawLog,
 }
 
@@ -151,6 +165,20 @@ struct RawLimits {
     drain_seconds: Option<Spanned<i64>>,
     posts_per_poster: Option<Spanned<i64>>,
     posts_per_receiver: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNames {
+    first: Option<Spanned<i64>>,
+    renewal: Option<Spanned<i64>>,
+    currency: Option<Spanned<String>>,
+    hold_days: Option<Spanned<i64>>,
+    grace_days: Option<Spanned<i64>>,
+    #[serde(default)]
+    reserved: Vec<Spanned<String>>,
+    names_per_owner: Option<Spanned<i64>>,
+    payments_per_owner: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -188,6 +216,7 @@ impl Config {
             dial_any_address: raw.dial_any_address,
             admin: raw.admin.map(|admin| loopback(&file, &admin.listen, listen)).transpose()?,
             limits: limits(&file, &raw.limits)?,
+            names: names(&file, &raw.names)?,
             log: log_settings(&file, raw.log)?,
             file: path.to_owned(),
         })
@@ -204,6 +233,7 @@ impl Config {
             ("dial_any_address", self.dial_any_address != new.dial_any_address),
             ("admin.listen", self.admin != new.admin),
             ("limits", LimitSettings { drain: new.limits.drain, ..self.limits } != new.limits),
+            ("names", self.names != new.names),
             ("log.format", self.log.format != new.log.format),
         ]
         .into_iter()
@@ -321,6 +351,50 @@ fn limits(file: &SettingsFile, raw: &RawLimits) -> Result<LimitSettings, Setting
             per_poster: posts(&raw.posts_per_poster, "posts_per_poster", POSTS_PER_POSTER)?,
             per_receiver: posts(&raw.posts_per_receiver, "posts_per_receiver", POSTS_PER_RECEIVER)?,
         },
+    })
+}
+
+fn names(file: &SettingsFile, raw: &RawNames) -> Result<Terms, SettingsError> {
+    let get =
+        |value: &Option<Spanned<i64>>, name: &str, range: &RangeInclusive<i64>, default: u32| match value {
+            // No range above ends beyond 32 bits.
+            Some(value) => number(file, value, &format!("names.{name}"), range).map(|n| n as u32),
+            None => Ok(default),
+        };
+    let days = |value, name, range, default: Duration| {
+        const DAY: u32 = 24 * 3600;
+        let days = get(value, name, range, default.as_secs() as u32 / DAY)?;
+        Ok(Duration::from_secs(u64::from(days) * u64::from(DAY)))
+    };
+    let currency = match &raw.currency {
+        None => FEES.currency,
+        Some(text) => text
+            .get_ref()
+            .parse::<Currency>()
+            .map_err(|e| file.error(text, format!("names.currency: {e}")))?,
+    };
+    let mut reserved = BTreeSet::new();
+    for text in &raw.reserved {
+        let name =
+            Name::parse(text.get_ref()).map_err(|e| file.error(text, format!("names.reserved: {e}")))?;
+        reserved.insert(name);
+    }
+    Ok(Terms {
+        fees: Fees {
+            first: get(&raw.first, "first", &range::FEE, FEES.first)?,
+            renewal: get(&raw.renewal, "renewal", &range::FEE, FEES.renewal)?,
+            currency,
+        },
+        hold: days(&raw.hold_days, "hold_days", &range::HOLD_DAYS, HOLD)?,
+        grace: days(&raw.grace_days, "grace_days", &range::GRACE_DAYS, GRACE)?,
+        reserved,
+        names_per_owner: get(&raw.names_per_owner, "names_per_owner", &range::NAMES, NAMES_PER_OWNER)?,
+        payments_per_owner: get(
+            &raw.payments_per_owner,
+            "payments_per_owner",
+            &range::PAYMENTS,
+            PAYMENTS_PER_OWNER,
+        )?,
     })
 }
 

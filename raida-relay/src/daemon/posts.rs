@@ -1,8 +1,9 @@
-//! Opening the place where a relay keeps posts.
+//! Opening the place where a relay keeps posts and names.
 
 use super::config::PostsAt;
 use super::store::{StoreError, private_file};
 use qsocket_proto::ids::PathId;
+use raida_relay::names::{NamesFailed, SqlNames};
 use raida_relay::posts::{PostsFailed, SqlPosts};
 use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
@@ -23,13 +24,24 @@ pub(crate) enum OpenError {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Table(#[from] PostsFailed),
+    #[error(transparent)]
+    Names(#[from] NamesFailed),
 }
 
-/// Opens the posts of one relay; makes the file or the table if there is none.
+/// What one relay keeps for its principals.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Shares of keys.
+    pub(crate) posts: SqlPosts,
+    /// Names, and the ledger of their payments.
+    pub(crate) names: SqlNames,
+}
+
+/// Opens the posts and names of one relay; makes the file or the tables if there are none.
 ///
 /// # Errors
 /// When others could read or change the file, or the database refuses.
-pub(crate) async fn open(at: &PostsAt, relay: PathId) -> Result<SqlPosts, OpenError> {
+pub(crate) async fn open(at: &PostsAt, relay: PathId) -> Result<Kept, OpenError> {
     let pool: AnyPool = match at {
         PostsAt::File(path) => private_file(path).await?,
         PostsAt::Postgres(url) => {
@@ -38,5 +50,5 @@ pub(crate) async fn open(at: &PostsAt, relay: PathId) -> Result<SqlPosts, OpenEr
             options.connect(url).await?
         }
     };
-    Ok(SqlPosts::new(pool, relay).await?)
+    Ok(Kept { posts: SqlPosts::new(pool.clone(), relay).await?, names: SqlNames::new(pool, relay).await? })
 }

@@ -4,12 +4,14 @@ use super::cli::{ClusterArgs, RunArgs};
 use super::config::{Config, LogSettings};
 use super::log::Log;
 use super::notify::{State, notify};
+use super::posts::Kept;
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
 use super::{admin, log, open_files, posts, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
+use raida_relay::names::Registry;
 use raida_relay::{Relay, RelayConfig};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -179,7 +181,8 @@ async fn start(config: Config) -> anyhow::Result<Member> {
     let Loaded { revision, roster, banned } = store.load().await.with_context(|| file.to_string())?;
     roster.check(config.network, config.dial_any_address).with_context(|| file.to_string())?;
     let principals = roster.table.len();
-    let posts = posts::open(&config.posts, config.relay).await.with_context(|| file.to_string())?;
+    let Kept { posts, names } =
+        posts::open(&config.posts, config.relay).await.with_context(|| file.to_string())?;
     // It starts as a relay that knows nobody, and is told at once.
     let relay = Relay::spawn(RelayConfig {
         path: config.relay,
@@ -190,6 +193,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
         dial_any_address: config.dial_any_address,
         limits: config.limits.limits(),
         posts: Arc::new(posts),
+        names: Registry::new(Arc::new(names), config.names.clone()),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
     relay.replace(roster).with_context(|| file.to_string())?;

@@ -83,7 +83,7 @@ impl Name {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing into a string does not fail.
@@ -92,7 +92,7 @@ fn hex(bytes: &[u8]) -> String {
     out
 }
 
-fn unhex(text: &str) -> Result<Zeroizing<Vec<u8>>, PostsFailed> {
+pub(crate) fn unhex(text: &str) -> Result<Zeroizing<Vec<u8>>, PostsFailed> {
     let bad = || PostsFailed("an entry is not hex digits; another program wrote into the table".to_owned());
     let mut out = Zeroizing::new(Vec::with_capacity(text.len() / 2));
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 impl Peer {
     /// Asks, and waits for the answer.
-    async fn ask(&mut self, service: Service, body: &[u8]) -> (Status, Vec<u8>) {
+    pub(super) async fn ask(&mut self, service: Service, body: &[u8]) -> (Status, Vec<u8>) {
         let call = CallId(7);
         self.send(Frame::Call { call, service: service as u8, body }).await;
         match self.recv().await {
@@ -25,7 +25,7 @@ impl Peer {
         }
     }
 
-    async fn status(&mut self, service: Service, body: &[u8]) -> Status {
+    pub(super) async fn status(&mut self, service: Service, body: &[u8]) -> Status {
         self.ask(service, body).await.0
     }
 }
@@ -40,25 +40,25 @@ fn get(post: &Post, fetch: u8) -> Vec<u8> {
 }
 
 /// A relay with a client, another client, a server, and another server.
-struct Scene {
-    relay: Relay,
+pub(super) struct Scene {
+    pub(super) relay: Relay,
     listener: TcpListener,
-    keys: [RaidaKey; 4],
+    pub(super) keys: [RaidaKey; 4],
 }
 
 impl Scene {
-    async fn new(limits: Limits) -> Self {
+    pub(super) async fn new(limits: Limits) -> Self {
         let keys = [key(1, Role::Client), key(2, Role::Client), key(7, Role::Server), key(8, Role::Server)];
         let listener = port().await;
         let relay = relay(&keys.each_ref(), vec![server(&keys[2], &listener)], limits);
         Self { relay, listener, keys }
     }
 
-    async fn dial(&self, who: usize) -> Peer {
+    pub(super) async fn dial(&self, who: usize) -> Peer {
         Peer::dial(self.relay.local_addr(), path(), &self.keys[who]).await.unwrap()
     }
 
-    fn who(&self, who: usize) -> Principal {
+    pub(super) fn who(&self, who: usize) -> Principal {
         self.keys[who].principal()
     }
 }

@@ -151,6 +151,7 @@ fn what_a_running_relay_keeps_is_named() {
     assert_eq!(with("connections = 100", "connections = 101"), Some("limits"));
     assert_eq!(with("drain_seconds = 0", "drain_seconds = 1"), None);
     assert_eq!(with("eu-west", "eu-east"), None);
+    assert_eq!(with("[log]", "[names]\nfirst = 5\n[log]"), Some("names"));
     let moved = Config { store: "elsewhere".into(), ..old.clone() };
     assert_eq!(old.needs_restart(&moved), Some("store"));
     let moved = Config { posts: PostsAt::Postgres("postgres://relay@db/raida".to_owned()), ..old.clone() };
@@ -179,4 +180,37 @@ fn posts_are_beside_the_store_or_where_they_are_said_to_be() {
     assert!(with("posts = \"\"").unwrap_err().contains("relay.toml:5: posts names no file"));
     let error = with("[limits]\nposts_per_poster = -1").unwrap_err();
     assert!(error.contains("relay.toml:6: limits.posts_per_poster = -1 is out of range; write 0"), "{error}");
+}
+
+#[test]
+fn names_have_a_price_and_a_term_that_the_operator_sets() {
+    let with = |names: &str| {
+        let text = "relay = 0\nnetwork = 9\nlisten = \"127.0.0.1:9\"\nstore = \"p.db\"\n[names]\n";
+        read(&format!("{text}{names}")).map(|config| config.names)
+    };
+    assert_eq!(with("").unwrap(), Terms::default());
+    let names = with(
+        "first = 5\nrenewal = 4\ncurrency = \"EUR\"\nhold_days = 7\ngrace_days = 0\n\
+         reserved = [\"Bank\", \"b\u{fc}cher.raida\"]\nnames_per_owner = 3\npayments_per_owner = 2\n",
+    );
+    let names = names.unwrap();
+    assert_eq!(names.fees, Fees { first: 5, renewal: 4, currency: "EUR".parse().unwrap() });
+    assert_eq!((names.hold, names.grace), (Duration::from_secs(7 * 24 * 3600), Duration::ZERO));
+    let reserved: Vec<_> = names.reserved.iter().map(Name::label).collect();
+    assert_eq!(reserved, ["bank", "xn--bcher-kva"]);
+    assert_eq!((names.names_per_owner, names.payments_per_owner), (3, 2));
+    for (line, part) in [
+        ("first = -1", "names.first = -1 is out of range; write 0"),
+        ("renewal = 4294967296", "names.renewal = 4294967296 is out of range"),
+        ("currency = \"usd\"", "names.currency: a currency is three capital letters"),
+        ("hold_days = 0", "names.hold_days = 0 is out of range; write 1 to 365"),
+        ("grace_days = 366", "names.grace_days = 366 is out of range"),
+        ("reserved = [\"a.b\"]", "names.reserved: a name is one label"),
+        ("names_per_owner = -1", "names.names_per_owner = -1 is out of range"),
+        ("payments_per_owner = 10001", "names.payments_per_owner = 10001 is out of range"),
+    ] {
+        let error = with(line).unwrap_err();
+        assert!(error.contains(&format!("relay.toml:6: {part}")), "{error}");
+    }
+    assert!(with("fee = 1").unwrap_err().contains("relay.toml:6"), "an unknown setting");
 }

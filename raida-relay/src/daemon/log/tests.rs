@@ -5,6 +5,7 @@ use qsocket_proto::frame::Frame;
 use qsocket_proto::hop::{Dial, Dialer, DialledBy, Established, HopLimits, Inbox, Outbox};
 use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::raida_key::{RaidaKey, Strength, relay_table};
+use raida_relay::names::Registry;
 use raida_relay::posts::MemoryPosts;
 use raida_relay::{Limits, Relay, RelayConfig};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -137,6 +138,7 @@ async fn no_level_shows_numbers_or_records() {
             dial_any_address: true,
             limits: Limits::default(),
             posts: Arc::new(MemoryPosts::default()),
+            names: Registry::default(),
         };
         tracing::trace!(?config, "what the program might say of its configuration");
         let relay = Relay::spawn(config).unwrap();
