@@ -29,6 +29,8 @@ pub enum Service {
     ReleaseKey = 3,
     /// A client tells a server about a key; the relay passes it on.
     Signal = 4,
+    /// A server says at which addresses it is reached. Numbers from 5 to 15 are others'.
+    Register = 16,
 }
 
 impl Service {
@@ -39,6 +41,7 @@ impl Service {
             2 => Self::GetKey,
             3 => Self::ReleaseKey,
             4 => Self::Signal,
+            16 => Self::Register,
             _ => return None,
         })
     }

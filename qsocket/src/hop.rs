@@ -41,6 +41,10 @@ const ENCOURAGED_AT_MOST: Duration = Duration::from_secs(1);
 /// Over how long such attempts are spread: 25 handshakes in a quarter of a second are a small load.
 const ENCOURAGED_WITHIN: Duration = Duration::from_millis(250);
 
+/// How long a server waits for a relay that is to dial it before it dials that relay: the relay's own longest wait is
+/// as long.
+const RELAY_DIALS_WITHIN: Duration = Duration::from_secs(30);
+
 /// The sending half.
 struct Sending {
     outbox: Outbox,
@@ -57,6 +61,10 @@ pub(crate) struct Hop {
     stuck: Notify,
     /// A newer hop took this one's place.
     replaced: Notify,
+    /// This side needs the hop no more.
+    left: Notify,
+    /// The hop is gone.
+    down: Notify,
     error: Mutex<Option<String>>,
     /// Calls to the relay that it has not answered.
     asked: Mutex<Calls<oneshot::Sender<Reply>>>,
@@ -70,6 +78,8 @@ impl Hop {
             sending: Mutex::new(None),
             stuck: Notify::new(),
             replaced: Notify::new(),
+            left: Notify::new(),
+            down: Notify::new(),
             error: Mutex::new(None),
             asked: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_CALLS)),
@@ -83,6 +93,24 @@ impl Hop {
 
     pub(crate) fn is_up(&self) -> bool {
         self.sending().is_some()
+    }
+
+    /// Ends the hop, if one stands.
+    pub(crate) fn leave(&self) {
+        self.left.notify_waiters();
+    }
+
+    /// Resolves when no hop stands.
+    async fn is_down(&self) {
+        loop {
+            let down = self.down.notified();
+            tokio::pin!(down);
+            down.as_mut().enable();
+            if !self.is_up() {
+                return;
+            }
+            down.await;
+        }
     }
 
     /// Whether the socket takes no more for now.
@@ -192,6 +220,36 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
             wait = BACKOFF.0;
         }
         rest(wait, network.health()).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// Server: dials one relay whenever no hop to it stands, so that it knows the addresses of this server, for as long as
+/// the endpoint lives. Where the server keeps its own hops this is at once; where the relay dials, it is when the relay
+/// stays away, because it may have forgotten where.
+pub(crate) async fn keep_registered(network: Arc<Network>, path: PathId) {
+    let mut wait = BACKOFF.0;
+    loop {
+        network.hop(path).is_down().await;
+        let began = clock::now();
+        let error = match dial(&network, path).await {
+            Ok(hop) => {
+                tracing::debug!(%path, "hop up");
+                run(&network, path, hop).await
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(%path, %error, "hop down");
+        network.hop(path).set_error(error);
+        if clock::now() - began > BACKOFF.1 {
+            wait = BACKOFF.0;
+        }
+        if network.dials_out() {
+            rest(wait, network.health()).await;
+        } else {
+            // Time for the relay to dial. With jitter: relays that went together are dialled one after the other.
+            tokio::time::sleep(RELAY_DIALS_WITHIN.mul_f64(1.0 + OsRng.unit())).await;
+        }
         wait = (wait * 2).min(BACKOFF.1);
     }
 }
@@ -336,7 +394,7 @@ pub(crate) async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()
 /// Takes the hop into use and runs it until it ends; returns why it did.
 async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Ready { established, mut inbox, outbox, socket } = ready;
-    let Established { sealer, mut opener, .. } = established;
+    let Established { sealer, mut opener, role, dialled_by, .. } = established;
     let socket = Arc::new(socket);
     let hop = network.hop(path);
     let now = clock::now();
@@ -346,10 +404,14 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
         hop.asked().clear();
         network.path_down(path);
     }
-    let replaced = hop.replaced.notified();
-    tokio::pin!(replaced);
+    let (replaced, left) = (hop.replaced.notified(), hop.left.notified());
+    tokio::pin!(replaced, left);
     replaced.as_mut().enable();
+    left.as_mut().enable();
     network.path_up(path);
+    if role == Role::Server {
+        network.register(path, dialled_by == DialledBy::Principal);
+    }
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
@@ -377,6 +439,10 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
                 }
             }
             () = &mut replaced => return io::Error::other("the relay built a newer hop"),
+            () = &mut left => {
+                control(hop, &Frame::Close { reason: CloseReason::Done });
+                break io::Error::other("the relay dials from now on");
+            }
         }
     };
     let ours = |s: &Sending| Arc::ptr_eq(&s.socket, &socket);
@@ -391,6 +457,7 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     if was_ours {
         hop.asked().clear();
         network.path_down(path);
+        hop.down.notify_waiters();
     }
     error
 }

@@ -22,6 +22,7 @@ mod local;
 mod meter;
 pub mod posts;
 mod rate;
+pub mod registry;
 mod relay;
 mod roster;
 mod state;

@@ -1,6 +1,7 @@
 //! One relay: its configuration, its handle, its numbers.
 
 use crate::posts::{PostQuota, Posts};
+use crate::registry::Registry;
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
 use crate::stats::Stats;
@@ -134,6 +135,8 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// Where it keeps the shares of keys that principals leave for each other.
     pub posts: Arc<dyn Posts>,
+    /// Where it keeps what principals change over their hops. `None`: they change nothing.
+    pub registry: Option<Arc<dyn Registry>>,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -165,21 +168,23 @@ impl Relay {
     /// # Errors
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
-        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts } = config;
+        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts, registry } =
+            config;
         let table = Arc::new(RwLock::new(table));
-        let shape = Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts };
-        Self::spawn_shared(shape, table, &servers, listen, handle)
+        let shape =
+            Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts, registry };
+        Self::spawn_shared(shape, table, (&servers, &[]), listen, handle)
     }
 
     pub(crate) fn spawn_shared(
         shape: Shape,
         table: Arc<RwLock<RelayTable>>,
-        servers: &[Server],
+        (servers, claims): (&[Server], &[Server]),
         at: Listen,
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport, posts } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts, registry } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -188,11 +193,13 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, posts);
+        let core =
+            Core::new(path, limits, table, (transport, listener), handle.clone(), router, (posts, registry));
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
+        relay.core.set_claims(claims.to_vec());
         relay.core.start();
         tracing::info!(relay = %path, address = %relay.address, "relay started");
         Ok(relay)
@@ -287,4 +294,5 @@ pub(crate) struct Shape {
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
     pub(crate) posts: Arc<dyn Posts>,
+    pub(crate) registry: Option<Arc<dyn Registry>>,
 }

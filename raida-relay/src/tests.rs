@@ -5,6 +5,7 @@ mod change;
 mod peer;
 
 use crate::posts::MemoryPosts;
+use crate::registry::MemoryRegistry;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
@@ -45,6 +46,7 @@ fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
         dial_any_address: true,
         limits,
         posts,
+        registry: Some(Arc::new(MemoryRegistry::default())),
     };
     Relay::spawn(config).unwrap()
 }

@@ -239,6 +239,7 @@ async fn relays_accept_no_more_though_their_end_is_dropped() -> io::Result<()> {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
             dial_any_address: true,
             posts: std::sync::Arc::new(MemoryPosts::default()),
+            registry: None,
             limits: Limits::default(),
         })
     };

@@ -2,6 +2,7 @@
 
 mod calls;
 mod guard;
+mod register;
 mod stats;
 
 pub(crate) use calls::Reply;

@@ -137,6 +137,7 @@ async fn no_level_shows_numbers_or_records() {
             dial_any_address: true,
             limits: Limits::default(),
             posts: Arc::new(MemoryPosts::default()),
+            registry: None,
         };
         tracing::trace!(?config, "what the program might say of its configuration");
         let relay = Relay::spawn(config).unwrap();
