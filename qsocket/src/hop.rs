@@ -15,11 +15,13 @@ use qsocket_proto::hop::{
     Beat, Dial, Dialer, DialledBy, Established, HANDSHAKE_TIMEOUT, HopLimits, Inbox, Keepalive, Opener,
     Outbox, Principals, Responder, Sealer,
 };
-use qsocket_proto::ids::{PathId, Principal, Role};
+use qsocket_proto::ids::{HopAt, MAX_HOPS_PER_PATH, PathId, Principal, Role};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
@@ -52,52 +54,47 @@ struct Sending {
     socket: Arc<Socket>,
     /// The socket did not take everything; the hop's task waits until it does.
     stuck: bool,
+    /// Cancelled when the hop ends, or has to.
+    over: CancellationToken,
 }
 
-/// One of the 25.
-pub(crate) struct Hop {
-    sending: Mutex<Option<Sending>>,
-    /// There is something for the hop's task to send.
-    stuck: Notify,
-    /// A newer hop took this one's place.
-    replaced: Notify,
-    /// This side needs the hop no more.
-    left: Notify,
-    /// The hop is gone.
+/// The hops of one path: one of a client; of a server one for each process that its relay is.
+pub(crate) struct Hops {
+    hops: Box<[Hop]>,
+    /// Which of them are in use, the oldest first. Held while one comes or goes, so that the endpoint knows what stands.
+    taken: Mutex<Vec<u8>>,
+    /// A hop is gone.
     down: Notify,
     error: Mutex<Option<String>>,
-    /// Calls to the relay that it has not answered.
-    asked: Mutex<Calls<oneshot::Sender<Reply>>>,
-    /// Places for calls of the relay that are not answered.
-    places: Arc<Semaphore>,
 }
 
-impl Hop {
-    pub(crate) fn new() -> Self {
+impl Hops {
+    pub(crate) fn new(role: Role) -> Self {
+        let most = if role == Role::Server { MAX_HOPS_PER_PATH } else { 1 };
         Self {
-            sending: Mutex::new(None),
-            stuck: Notify::new(),
-            replaced: Notify::new(),
-            left: Notify::new(),
+            hops: (0..most).map(|_| Hop::new()).collect(),
+            taken: Mutex::default(),
             down: Notify::new(),
             error: Mutex::new(None),
-            asked: Mutex::default(),
-            places: Arc::new(Semaphore::new(MAX_CALLS)),
         }
     }
 
-    fn sending(&self) -> MutexGuard<'_, Option<Sending>> {
-        // What a panicking thread left is a hop that will fail its next record: no worse than a broken one.
-        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `nth` is what a hop was given when it was built.
+    pub(crate) fn get(&self, nth: u8) -> &Hop {
+        &self.hops[usize::from(nth)]
+    }
+
+    /// One that stands.
+    pub(crate) fn any(&self) -> Option<&Hop> {
+        self.hops.iter().find(|hop| hop.is_up())
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.sending().is_some()
-    }
-
-    /// Ends the hop, if one stands.
-    pub(crate) fn leave(&self) {
-        self.left.notify_waiters();
+        self.any().is_some()
     }
 
     /// Resolves when no hop stands.
@@ -113,12 +110,7 @@ impl Hop {
         }
     }
 
-    /// Whether the socket takes no more for now.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.sending().as_ref().is_some_and(|s| s.stuck)
-    }
-
-    /// Why the hop was lost or could not be built, last time.
+    /// Why the last hop was lost or could not be built.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -127,7 +119,100 @@ impl Hop {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
     }
 
-    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+    /// Whether the socket of one takes no more for now.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.hops.iter().any(Hop::is_stuck)
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.hops.iter().find_map(Hop::local_addr)
+    }
+
+    /// Seals what waits, and gives it to the sockets.
+    pub(crate) fn flush(&self, now: Instant) {
+        for hop in &self.hops {
+            hop.flush(now);
+        }
+    }
+
+    /// Takes a hop into use. If the path has as many as it may have, the oldest gives way. The others are asked for a
+    /// sign of life: a relay that builds another hop may be one that lost the one before.
+    fn enter(&self, network: &Network, path: PathId, sending: Sending) -> HopAt {
+        let mut taken = self.taken();
+        let free = (0..).zip(&self.hops).map(|(nth, _)| nth).find(|nth| !taken.contains(nth));
+        let nth = free.unwrap_or_else(|| taken.remove(0));
+        let (at, hop) = (HopAt { path, nth }, self.get(nth));
+        if let Some(old) = hop.sending().replace(sending) {
+            old.over.cancel();
+            hop.asked().clear();
+            network.hop_is_down(at);
+        }
+        for other in taken.iter() {
+            self.get(*other).doubted.notify_one();
+        }
+        taken.push(nth);
+        network.hop_is_up(at);
+        at
+    }
+
+    /// Takes a hop out of use, unless another one has its place.
+    fn leave(&self, network: &Network, at: HopAt, socket: &Arc<Socket>) {
+        let mut taken = self.taken();
+        let hop = self.get(at.nth);
+        {
+            let mut sending = hop.sending();
+            if !sending.as_ref().is_some_and(|s| Arc::ptr_eq(&s.socket, socket)) {
+                return;
+            }
+            *sending = None;
+        }
+        hop.asked().clear();
+        network.hop_is_down(at);
+        taken.retain(|nth| *nth != at.nth);
+        drop(taken);
+        self.down.notify_waiters();
+    }
+}
+
+/// One hop.
+pub(crate) struct Hop {
+    sending: Mutex<Option<Sending>>,
+    /// There is something for the hop's task to send.
+    stuck: Notify,
+    /// The hop's task finds out whether the other end still lives.
+    doubted: Notify,
+    /// Calls to the relay that it has not answered.
+    asked: Mutex<Calls<oneshot::Sender<Reply>>>,
+    /// Places for calls of the relay that are not answered.
+    places: Arc<Semaphore>,
+}
+
+impl Hop {
+    fn new() -> Self {
+        Self {
+            sending: Mutex::new(None),
+            stuck: Notify::new(),
+            doubted: Notify::new(),
+            asked: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_CALLS)),
+        }
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Option<Sending>> {
+        // What a panicking thread left is a hop that will fail its next record: no worse than a broken one.
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_up(&self) -> bool {
+        self.sending().is_some()
+    }
+
+    /// Whether the socket takes no more for now.
+    fn is_stuck(&self) -> bool {
+        self.sending().as_ref().is_some_and(|s| s.stuck)
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
         self.sending().as_ref().and_then(|s| s.socket.local_addr().ok())
     }
 
@@ -209,11 +294,11 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
                 tracing::debug!(%path, "hop up");
                 let error = run(&network, path, hop).await;
                 tracing::debug!(%path, %error, "hop down");
-                network.hop(path).set_error(error);
+                network.hops(path).set_error(error);
             }
             Err(error) => {
                 tracing::debug!(%path, %error, "hop could not be built");
-                network.hop(path).set_error(error);
+                network.hops(path).set_error(error);
             }
         }
         if clock::now() - began > BACKOFF.1 {
@@ -230,7 +315,7 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
 pub(crate) async fn keep_registered(network: Arc<Network>, path: PathId) {
     let mut wait = BACKOFF.0;
     loop {
-        network.hop(path).is_down().await;
+        network.hops(path).is_down().await;
         let began = clock::now();
         let error = match dial(&network, path).await {
             Ok(hop) => {
@@ -240,7 +325,7 @@ pub(crate) async fn keep_registered(network: Arc<Network>, path: PathId) {
             Err(error) => error,
         };
         tracing::debug!(%path, %error, "hop down");
-        network.hop(path).set_error(error);
+        network.hops(path).set_error(error);
         if clock::now() - began > BACKOFF.1 {
             wait = BACKOFF.0;
         }
@@ -332,7 +417,7 @@ pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, 
             tracing::debug!(%path, "hop up");
             let error = run(&network, path, hop).await;
             tracing::debug!(%path, %error, "hop down");
-            network.hop(path).set_error(error);
+            network.hops(path).set_error(error);
         }
         Err(error) => tracing::debug!(%path, %error, "a dialler was refused"),
     }
@@ -395,28 +480,22 @@ pub(crate) async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()
 async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Ready { established, mut inbox, outbox, socket } = ready;
     let Established { sealer, mut opener, role, dialled_by, .. } = established;
-    let socket = Arc::new(socket);
-    let hop = network.hop(path);
+    let (socket, over, left) = (Arc::new(socket), CancellationToken::new(), CancellationToken::new());
+    let _over = over.clone().drop_guard();
     let now = clock::now();
-    let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
-    if hop.sending().replace(sending).is_some() {
-        hop.replaced.notify_waiters();
-        hop.asked().clear();
-        network.path_down(path);
-    }
-    let (replaced, left) = (hop.replaced.notified(), hop.left.notified());
-    tokio::pin!(replaced, left);
-    replaced.as_mut().enable();
-    left.as_mut().enable();
-    network.path_up(path);
+    let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false, over: over.clone() };
+    let hops = network.hops(path);
+    let at = hops.enter(network, path, sending);
+    let hop = network.hop(at);
     if role == Role::Server {
-        network.register(path, dialled_by == DialledBy::Principal);
+        let leave = (dialled_by == DialledBy::Principal).then(|| left.clone());
+        network.register(at, over.clone(), leave);
     }
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
         let now = clock::now();
-        match take_records(network, path, &mut inbox, &mut opener, &mut keepalive, now) {
+        match take_records(network, at, &mut inbox, &mut opener, &mut keepalive, now) {
             Ok(true) => {
                 tokio::task::yield_now().await;
                 continue;
@@ -438,27 +517,15 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
                     Beat::Dead => break io::ErrorKind::TimedOut.into(),
                 }
             }
-            () = &mut replaced => return io::Error::other("the relay built a newer hop"),
-            () = &mut left => {
+            () = hop.doubted.notified() => control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) }),
+            () = over.cancelled() => break io::Error::other("the relay built newer hops"),
+            () = left.cancelled() => {
                 control(hop, &Frame::Close { reason: CloseReason::Done });
                 break io::Error::other("the relay dials from now on");
             }
         }
     };
-    let ours = |s: &Sending| Arc::ptr_eq(&s.socket, &socket);
-    let was_ours = {
-        let mut guard = hop.sending();
-        let was_ours = guard.as_ref().is_some_and(ours);
-        if was_ours {
-            *guard = None;
-        }
-        was_ours
-    };
-    if was_ours {
-        hop.asked().clear();
-        network.path_down(path);
-        hop.down.notify_waiters();
-    }
+    hops.leave(network, at, &socket);
     error
 }
 
@@ -486,23 +553,23 @@ fn control(hop: &Hop, frame: &Frame<'_>) {
 /// Opens the records at hand and gives their frames away. True if more may wait.
 fn take_records(
     network: &Network,
-    path: PathId,
+    at: HopAt,
     inbox: &mut Inbox,
     opener: &mut Opener,
     keepalive: &mut Keepalive,
     now: Instant,
 ) -> io::Result<bool> {
-    let mut batch = network.batch(path, now);
+    let mut batch = network.batch(at, now);
     for _ in 0..RECORDS_PER_TURN {
         let Some(frames) = opener.next_record(inbox).map_err(io::Error::other)? else { return Ok(false) };
         keepalive.on_record(now);
         for frame in frames {
             match frame.map_err(io::Error::other)? {
-                Frame::Ping { token } => control(network.hop(path), &Frame::Pong { token }),
+                Frame::Ping { token } => control(network.hop(at), &Frame::Pong { token }),
                 Frame::Pong { token } => _ = keepalive.on_pong(now, token),
                 Frame::Close { reason } => return Err(closed(reason)),
-                Frame::Call { call, service, body } => network.on_call(path, call, service, body),
-                Frame::Answer { call, status, body } => network.on_answer(path, call, status, body),
+                Frame::Call { call, service, body } => network.on_call(at, call, service, body),
+                Frame::Answer { call, status, body } => network.on_answer(at, call, status, body),
                 frame => batch.frame(frame),
             }
         }

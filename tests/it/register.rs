@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use qsocket::config::{Config, DialledBy, Membership, Registration, SettingError};
+use qsocket::config::{
+    Config, DialledBy, Membership, Raida as Addresses, Registration, RelayAddresses, SettingError,
+};
+use qsocket::keys::Strength;
 use qsocket::resolve::Target;
+use qsocket::rng::OsRng;
 use qsocket::testing::{Raida, principal};
-use qsocket::{Endpoint, Health, PathId, QSocketListener, QSocketStream, Role};
+use qsocket::{Endpoint, Health, PathId, QSocketListener, QSocketStream, RaidaKey, Role};
+use raida_relay::posts::MemoryPosts;
+use raida_relay::{Limits, LocalRaida, LocalServer, Relay, RelayConfig, Server};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -138,4 +144,108 @@ async fn what_cannot_be_registered_is_refused_when_it_is_set() -> io::Result<()>
     }
     assert_eq!(four.with_registration(one).err(), Some(SettingError::TooManyRegistrations));
     Ok(())
+}
+
+/// Keys of one server and some clients, the server first.
+fn keys(clients: u32) -> Vec<std::sync::Arc<RaidaKey>> {
+    let key = |serial| {
+        let role = if serial == 0 { Role::Server } else { Role::Client };
+        RaidaKey::generate(principal(serial + 1), role, Strength::Bits256, &mut OsRng).unwrap().into()
+    };
+    (0..=clients).map(key).collect()
+}
+
+fn config(relays: &LocalRaida, key: &std::sync::Arc<RaidaKey>) -> io::Result<Config> {
+    let relays = RelayAddresses::from_list(&relays.addresses()).map_err(io::Error::other)?;
+    Ok(Config::new(Addresses { network: 1, relays }, key.clone())?)
+}
+
+/// Waits until something is so.
+async fn until(what: impl Fn() -> bool) -> io::Result<()> {
+    let done = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    Ok(timeout(Duration::from_secs(60), done).await?)
+}
+
+/// Each relay is two processes with the same numbers. Both number their routes from 1 on, so answers that took the
+/// other hop would reach the other client.
+#[tokio::test]
+async fn two_processes_of_every_relay_reach_a_server_at_once() -> io::Result<()> {
+    let keys = keys(2);
+    let process = || {
+        LocalRaida::builder().start_with_keys(keys.iter().map(|k| &**k), std::iter::empty::<LocalServer>())
+    };
+    let processes = [process()?, process()?];
+    let listener = QSocketListener::bind_with(config(&processes[0], &keys[0])?, "127.0.0.1:0").await?;
+    let (server, address) = (listener.endpoint().principal(), listener.local_addr()?);
+    for process in &processes {
+        process.register((server, address, *listener.ports())).map_err(io::Error::other)?;
+    }
+    until(|| processes.iter().all(|p| p.stats().server_hops == 25)).await?;
+    let (mut clients, mut streams) = (Vec::new(), Vec::new());
+    for (process, key) in processes.iter().zip(&keys[1..]) {
+        let client = Endpoint::client(config(process, key)?)?;
+        let both = async {
+            tokio::try_join!(client.connect_to(Target { server, address }, "test"), listener.accept())
+        };
+        let (here, (there, _)) = timeout(HANG, both).await??;
+        intact(&here).await?;
+        clients.push(client);
+        streams.push([here, there]);
+    }
+    for round in 0..8 {
+        for (i, ends) in streams.iter_mut().enumerate() {
+            exchange(ends, format!("round {round} of client {i}").repeat(1000).as_bytes()).await?;
+        }
+    }
+    // Nobody was sent away for the other, and one process goes without the other one's client noticing.
+    assert!(processes.iter().all(|p| (p.stats().server_hops, p.stats().dials) == (25, 25)));
+    for path in PathId::all() {
+        processes[0].stop_relay(path).await;
+    }
+    until(|| *streams[0][0].health().borrow() != Health::Intact).await?;
+    exchange(&mut streams[1], b"over the other one").await?;
+    assert_eq!(*streams[1][1].health().borrow(), Health::Intact);
+    assert_eq!(*listener.endpoint().health().borrow(), Health::Intact);
+    for path in PathId::all() {
+        processes[0].start_relay(path)?;
+    }
+    intact(&streams[0][0]).await?;
+    exchange(&mut streams[0], b"with both again").await?;
+    exchange(&mut streams[1], b"as ever").await
+}
+
+/// Ten processes of relay 0 know the server's number: it keeps hops with eight of them.
+#[tokio::test]
+async fn a_server_has_a_bounded_number_of_hops_with_one_relay() -> io::Result<()> {
+    let keys = keys(0);
+    let nobody = LocalRaida::builder()
+        .start_with_keys(keys.iter().map(|k| &**k), std::iter::empty::<LocalServer>())?;
+    let listener = QSocketListener::bind_with(config(&nobody, &keys[0])?, "127.0.0.1:0").await?;
+    let path = PathId::new(0).unwrap();
+    let process = || {
+        Relay::spawn(RelayConfig {
+            path,
+            network: 1,
+            table: qsocket_proto::raida_key::relay_table([&*keys[0]], path),
+            servers: vec![Server {
+                principal: keys[0].principal(),
+                service: listener.local_addr().unwrap(),
+                dial: Some(listener.ports()[0]),
+            }],
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
+            dial_any_address: true,
+            posts: std::sync::Arc::new(MemoryPosts::default()),
+            registry: None,
+            limits: Limits::default(),
+        })
+    };
+    let all: Vec<Relay> = (0..10).map(|_| process()).collect::<io::Result<_>>()?;
+    until(|| all.iter().all(|relay| relay.stats().dials > relay.stats().dial_failures)).await?;
+    let hops = || all.iter().map(|relay| relay.stats().server_hops).sum::<usize>();
+    until(|| hops() <= 8).await?;
+    until(|| hops() == 8).await
 }

@@ -5,11 +5,12 @@ use crate::config::{DialledBy, Registration};
 use crate::hop;
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
-use qsocket_proto::ids::{PathId, Role};
+use qsocket_proto::ids::{HopAt, PathId, Role};
 use qsocket_proto::register::Register;
 use qsocket_proto::relay;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Before a relay is asked again that did not answer or had no time.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -34,24 +35,24 @@ impl Network {
         self.membership.dials_out()
     }
 
-    /// A hop of the server stands: says over it which addresses are the server's. `dialled` tells whether this side
-    /// dialled it; then it is given up once the relay knows where to dial, unless the server keeps its own hops.
-    pub(crate) fn register(&self, path: PathId, dialled: bool) {
+    /// A hop of the server stands, until `over`: says over it which addresses are the server's. One that this side dialled
+    /// comes with `leave`: it is given up once the relay knows where to dial, unless the server keeps its own hops.
+    pub(crate) fn register(&self, at: HopAt, over: CancellationToken, leave: Option<CancellationToken>) {
         if self.membership.registrations().is_empty() {
             return;
         }
         let Some(me) = self.me.upgrade() else { return };
-        self.spawn(async move {
+        let path = at.path;
+        let telling = async move {
             let body = me.registered(path).encode();
             let mut refused = None;
-            // With the hop this ends: the next one has its own.
-            while me.hop(path).is_up() {
-                let answer = me.call(path, Service::Register, &body).await;
+            loop {
+                let answer = me.call_over(me.hop(at), Service::Register, &body).await;
                 let wait = match answer.map(|(status, _)| status) {
                     Some(Status::Ok) => {
                         tracing::debug!(%path, "the relay knows the addresses of this server");
-                        if dialled && !me.dials_out() {
-                            me.hop(path).leave();
+                        if let Some(leave) = leave.filter(|_| !me.dials_out()) {
+                            leave.cancel();
                         }
                         return;
                     }
@@ -66,6 +67,13 @@ impl Network {
                 };
                 // Relays that were asked together are not asked together again.
                 tokio::time::sleep(wait.mul_f64(1.0 + OsRng.unit() / 4.0)).await;
+            }
+        };
+        self.spawn(async move {
+            tokio::select! {
+                // The next hop has its own.
+                () = over.cancelled() => {}
+                () = telling => {}
             }
         });
     }
