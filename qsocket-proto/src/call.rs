@@ -39,6 +39,8 @@ pub enum Service {
     WithdrawName = 8,
     /// How a name stands at this relay.
     DescribeName = 9,
+    /// A server says at which addresses it is reached.
+    Register = 16,
 }
 
 impl Service {
@@ -54,6 +56,7 @@ impl Service {
             7 => Self::RenewName,
             8 => Self::WithdrawName,
             9 => Self::DescribeName,
+            16 => Self::Register,
             _ => return None,
         })
     }

@@ -30,6 +30,7 @@ pub mod open;
 pub mod operators;
 pub mod path;
 pub mod raida_key;
+pub mod register;
 pub mod relay;
 pub mod share;
 pub mod stripe;

@@ -1,12 +1,14 @@
 //! What the tasks of one relay share.
 
-use crate::calls::Signals;
+use crate::Server;
+use crate::calls::{Changes, Signals};
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
-use crate::names::Registry;
+use crate::names;
 use crate::posts::{PostQuota, Posts};
 use crate::rate::Rate;
+use crate::registry::Registry;
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
@@ -97,7 +99,10 @@ pub(crate) struct Core {
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) post_quota: PostQuota,
     pub(crate) signals: Signals,
-    pub(crate) names: Registry,
+    pub(crate) names: names::Registry,
+    /// `None`: principals change nothing over their hops.
+    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) changes: Changes,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
     generation: AtomicU64,
@@ -147,7 +152,7 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
-        (posts, names): (Arc<dyn Posts>, Registry),
+        (posts, names, registry): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Registry>>),
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -172,6 +177,8 @@ impl Core {
             post_quota: limits.posts,
             signals: Signals::default(),
             names,
+            registry,
+            changes: Changes::default(),
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -203,12 +210,8 @@ impl Core {
     /// Exchanges whom the relay knows, as one step: whoever left, or has another number, loses its hops, and a
     /// handshake with the old number does not become one.
     pub(crate) fn replace(self: &Arc<Self>, roster: Roster) -> Result<(), RegisterError> {
-        let Roster { table, servers, quotas } = roster;
-        let mut registrations: BTreeMap<Principal, Vec<Registration>> = BTreeMap::new();
-        for server in servers {
-            let registration = Registration { destination: server.service, dial: server.dial };
-            registrations.entry(server.principal).or_default().push(registration);
-        }
+        let Roster { table, servers, claims, quotas } = roster;
+        let (registrations, claims) = (by_server(servers), by_server(claims));
         let now = now();
         let mut batch = Batch::default();
         let done = self.route(now, &mut batch, |router| {
@@ -224,6 +227,7 @@ impl Core {
             }
             router.set_quotas(&quotas);
             let done = router.set_servers(now, &registrations);
+            router.set_claims(now, &claims);
             for (principal, role) in gone {
                 router.expel(now, principal, role, &mut OsRng);
             }
@@ -669,6 +673,12 @@ impl Core {
         }
     }
 
+    /// Has exactly these addresses at the word of their servers.
+    pub(crate) fn set_claims(self: &Arc<Self>, claims: Vec<Server>) {
+        let now = now();
+        self.route(now, &mut Batch::default(), |r| r.set_claims(now, &by_server(claims)));
+    }
+
     /// Registers where a server is reached.
     pub(crate) fn register(
         self: &Arc<Self>,
@@ -681,4 +691,12 @@ impl Core {
         self.flush(now, &mut batch);
         done
     }
+}
+
+fn by_server(servers: Vec<Server>) -> BTreeMap<Principal, Vec<Registration>> {
+    let mut registrations: BTreeMap<Principal, Vec<Registration>> = BTreeMap::new();
+    for Server { principal, service, dial } in servers {
+        registrations.entry(principal).or_default().push(Registration { destination: service, dial });
+    }
+    registrations
 }

@@ -7,6 +7,7 @@ mod peer;
 
 use crate::names::Registry;
 use crate::posts::MemoryPosts;
+use crate::registry::MemoryRegistry;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
@@ -48,6 +49,7 @@ fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
         limits,
         posts,
         names: Registry::default(),
+        registry: Some(Arc::new(MemoryRegistry::default())),
     };
     Relay::spawn(config).unwrap()
 }

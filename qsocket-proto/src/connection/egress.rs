@@ -73,7 +73,7 @@ impl Connection {
                 State::Opening(opening) => Some(opening),
                 _ => None,
             };
-            let written = hops.outbox(id, |out| match opening {
+            let written = hops.outbox(path.at(id), |out| match opening {
                 Some(opening) => {
                     let (share, proof) = opening.share(id);
                     out.frame(&Frame::Open { route, header: &header, share, proof })
@@ -112,12 +112,14 @@ impl Connection {
             let path = self.paths.get_mut(id);
             let bytes = &reply.payload;
             if let Some(route) = path.route {
-                if hops.room(id) < bytes.len() + DATA_OVERHEAD {
+                if hops.room(path.at(id)) < bytes.len() + DATA_OVERHEAD {
                     done.blocked = true;
                     continue;
                 }
                 let offset = path.flow.on_sent(now, bytes.len());
-                hops.outbox(id, |out| out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes)));
+                hops.outbox(path.at(id), |out| {
+                    out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes))
+                });
                 done.progress = true;
             }
             self.reply_due.remove(id);
@@ -209,7 +211,7 @@ impl Connection {
             if hit(Point::ControlLost) {
                 continue;
             }
-            let written = hops.outbox(id, |out| {
+            let written = hops.outbox(path.at(id), |out| {
                 out.data(route, offset, len, |buf| {
                     let mut clear = [0; CONTROL_HEADER_BYTES];
                     header.encode(&mut clear);
@@ -231,8 +233,9 @@ impl Connection {
     fn control_paths<H: Hops>(&self, hops: &mut H) -> PathSet {
         let usable =
             |want: Joined| self.paths.set(|p| p.joined == want && p.route.is_some() && !p.distrusted);
-        let with_room =
-            |set: PathSet, hops: &mut H| set.iter().filter(|p| hops.room(*p) > 0).collect::<PathSet>();
+        let with_room = |set: PathSet, hops: &mut H| {
+            set.iter().filter(|p| hops.room(self.paths.get(*p).at(*p)) > 0).collect::<PathSet>()
+        };
         let live = with_room(usable(Joined::Live), hops);
         if live.is_empty() { with_room(usable(Joined::Opened).iter().collect(), hops) } else { live }
     }
@@ -333,7 +336,7 @@ impl Connection {
             let any = policy.trusted.len() < SIXTEEN;
             let ready = |paths: &Paths, hops: &mut H| {
                 let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
-                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(id) > 0)
+                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(p.at(id)) > 0)
             };
             let after = self
                 .sending
@@ -666,7 +669,7 @@ impl<H: Hops> Writer<'_, H> {
     fn takes(&mut self, path: PathId, stripe_len: usize) -> bool {
         let p = self.paths.get(path);
         let len = STRIPE_HEADER_BYTES + stripe_len + TAG_BYTES;
-        usable(p) && p.flow.takes(len) && self.hops.room(path) >= len + DATA_OVERHEAD
+        usable(p) && p.flow.takes(len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD
     }
 
     /// Copies a stripe behind the record headroom of its hop and seals it there.
@@ -705,7 +708,7 @@ impl<H: Hops> Writer<'_, H> {
         let (keys, mut sealed) = (&mut *self.keys, Ok(()));
         let offset = p.flow.on_sent(self.now, payload);
         let lost = hit(Point::StripeLost);
-        self.hops.outbox(path, |out| {
+        self.hops.outbox(p.at(path), |out| {
             if lost {
                 return Ok(());
             }

@@ -3,7 +3,7 @@
 use super::stats::{PathStats, PathStatus};
 use crate::fault_points::{Point, hit};
 use crate::frame::RouteError;
-use crate::ids::{PathId, PathSet, RELAYS, RouteId, SIXTEEN};
+use crate::ids::{HopAt, PathId, PathSet, RELAYS, RouteId, SIXTEEN};
 use crate::path::{PathCounter, PathFlow};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub(crate) enum Joined {
 pub(crate) struct Path {
     /// The hop to the relay stands.
     pub(crate) hop_up: bool,
+    /// Which of the path's hops carries the connection.
+    pub(crate) nth: u8,
     pub(crate) route: Option<RouteId>,
     pub(crate) joined: Joined,
     /// The client is to announce the connection on it, not before `retry_at`.
@@ -66,6 +68,7 @@ impl Path {
     fn new() -> Self {
         Self {
             hop_up: false,
+            nth: 0,
             route: None,
             joined: Joined::No,
             announce: false,
@@ -84,6 +87,11 @@ impl Path {
             parked: 0,
             last_error: None,
         }
+    }
+
+    /// The hop that carries the connection on this path, whose id is `path`.
+    pub(crate) fn at(&self, path: PathId) -> HopAt {
+        HopAt { path, nth: self.nth }
     }
 
     /// The hop or the route is gone.

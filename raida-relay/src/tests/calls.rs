@@ -8,9 +8,11 @@ use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{MAX_CALLS, Service, Status};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::exchange::{FetchId, Get, Post, PostTerms, receipt};
-use qsocket_proto::frame::{Frame, MAX_CALL};
+use qsocket_proto::frame::{Frame, MAX_CALL, RouteError};
 use qsocket_proto::ids::{CallId, Principal, Role};
 use qsocket_proto::raida_key::RaidaKey;
+use qsocket_proto::register::Register;
+use qsocket_proto::relay::Registration;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -221,4 +223,77 @@ async fn a_flood_of_calls_is_answered_busy_and_others_come_through() {
         to.send(Frame::Answer { call, status: Status::NotVouched as u8, body: &[] }).await;
     }
     assert_eq!(alice.recv().await, Got::Answer(CallId(3), Status::NotVouched as u8, vec![]));
+}
+
+fn addresses(ports: &[u16]) -> Vec<u8> {
+    let one = |port: &u16| Registration { destination: ([9, 9, 9, 9], *port).into(), dial: None };
+    Register { registrations: ports.iter().map(one).collect() }.encode()
+}
+
+/// Asks until the relay has time: one change a second.
+async fn register(peer: &mut Peer, body: &[u8]) -> Status {
+    loop {
+        match peer.status(Service::Register, body).await {
+            Status::Busy => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            status => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_registers_itself_over_the_hop_that_it_dialled_and_is_reached_there() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut alice, mut dialled) = (scene.dial(0).await, scene.dial(3).await);
+    let at = ([9, 9, 9, 9], 443).into();
+    alice.open_route(1, path(), scene.who(0), scene.who(3), at).await;
+    assert_eq!(alice.recv().await, Got::RouteError(1, RouteError::NoSuchServer));
+    assert_eq!(register(&mut dialled, &addresses(&[443, 444])).await, Status::Ok);
+    alice.open_route(2, path(), scene.who(0), scene.who(3), at).await;
+    assert!(matches!(dialled.recv().await, Got::Open(1, _)));
+    // The newer list takes the place of the older one, and the route that stands stays.
+    assert_eq!(register(&mut dialled, &addresses(&[444])).await, Status::Ok);
+    alice.open_route(3, path(), scene.who(0), scene.who(3), at).await;
+    assert_eq!(alice.recv().await, Got::RouteError(3, RouteError::DestinationNotRegistered));
+    alice.data(2, 0, b"still there").await;
+    assert_eq!(dialled.recv().await, Got::Data(1, 0, b"still there".to_vec()));
+}
+
+#[tokio::test]
+async fn nobody_registers_what_is_anothers_and_no_client_registers_anything() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut alice, mut owner, mut stranger) =
+        (scene.dial(0).await, scene.dial(2).await, scene.dial(3).await);
+    assert_eq!(alice.status(Service::Register, &addresses(&[443])).await, Status::NotPermitted, "a client");
+    assert_eq!(register(&mut owner, &addresses(&[443])).await, Status::Ok);
+    assert_eq!(register(&mut stranger, &addresses(&[443])).await, Status::Exists, "what another registered");
+    // With what the operator registered for the owner, and for the stranger's wish.
+    let operators = Registration { destination: super::service(), dial: None };
+    let operators = Register { registrations: vec![operators] }.encode();
+    assert_eq!(register(&mut stranger, &operators).await, Status::Exists, "what an operator registered");
+    assert_eq!(register(&mut stranger, &addresses(&[444])).await, Status::Ok, "what is free");
+    // Only who registered it gives it up.
+    assert_eq!(register(&mut owner, &addresses(&[])).await, Status::Ok);
+    assert_eq!(register(&mut stranger, &addresses(&[443])).await, Status::Ok);
+}
+
+#[tokio::test]
+async fn a_fifth_address_is_refused_in_one_list_and_beside_the_operators() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut owner, mut other) = (scene.dial(2).await, scene.dial(3).await);
+    let mut five = addresses(&[1, 2, 3, 4]);
+    five[0] = 5;
+    five.extend_from_slice(&addresses(&[5])[1..]);
+    assert_eq!(register(&mut other, &five).await, Status::Malformed);
+    assert_eq!(register(&mut other, &addresses(&[1, 2, 3, 4])).await, Status::Ok);
+    assert_eq!(
+        register(&mut owner, &addresses(&[11, 12, 13, 14])).await,
+        Status::Quota,
+        "one is the operator's"
+    );
+    assert_eq!(register(&mut owner, &addresses(&[11, 12, 13])).await, Status::Ok);
+    // What it has already is done at once, however often it asks; a change a second is enough.
+    for _ in 0..3 {
+        assert_eq!(owner.status(Service::Register, &addresses(&[11, 12, 13])).await, Status::Ok);
+    }
+    assert_eq!(owner.status(Service::Register, &addresses(&[11])).await, Status::Busy);
 }

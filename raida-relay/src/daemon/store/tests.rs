@@ -194,3 +194,74 @@ fn debug_shows_no_number() {
     let text = format!("{new:?}");
     assert!(text.contains("Secret<32>(..)"), "{text}");
 }
+
+fn claim(port: u16) -> Registration {
+    Registration { destination: ([9, 9, 9, 9], port).into(), dial: None }
+}
+
+#[tokio::test]
+async fn what_servers_register_stays_until_its_operator_or_they_take_it_back() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let now = UNIX_EPOCH + Duration::from_secs(1000);
+    let (mut one, two, client) = (new(7, Role::Server), new(8, Role::Server), new(9, Role::Client));
+    one.addresses = vec![address(80)];
+    for new in [&one, &two, &client] {
+        store.add(new).await.unwrap();
+    }
+    let register =
+        async |serial, claims: &[Registration]| store.register(who(serial), claims, now).await.unwrap();
+    assert_eq!(register(9, &[claim(1)]).await, Registered::Unknown, "a client");
+    assert_eq!(register(99, &[claim(1)]).await, Registered::Unknown);
+    let operators = Registration { destination: address(80).service, dial: None };
+    assert_eq!(register(8, &[operators]).await, Registered::Taken, "by an operator's hand");
+    let revision = store.revision().await.unwrap();
+    let mine = [claim(1), Registration { dial: Some(([9, 9, 9, 9], 9).into()), ..claim(2) }, operators];
+    assert_eq!(register(7, &mine).await, Registered::Kept);
+    assert!(store.revision().await.unwrap() > revision, "other processes of the relay see it");
+    assert_eq!(register(8, &[claim(3), claim(2)]).await, Registered::Taken);
+    assert_eq!(register(7, &[claim(1), claim(2), claim(3), claim(4)]).await, Registered::TooMany);
+
+    let all = |roster: &Roster| {
+        roster.claims.iter().map(|s| (s.principal.serial, s.service.port(), s.dial)).collect::<Vec<_>>()
+    };
+    let Loaded { roster, .. } = store.load().await.unwrap();
+    assert_eq!(all(&roster), [(7, 1, None), (7, 2, Some(([9, 9, 9, 9], 9).into()))]);
+    assert_eq!(roster.servers.len(), 1, "the operator's is the operator's");
+    // A new number keeps them, and a ban hides them without giving them away.
+    store.add(&one).await.unwrap();
+    store.ban(who(7), None, "", now).await.unwrap();
+    assert_eq!(all(&store.load().await.unwrap().roster), []);
+    assert_eq!(register(7, &[claim(5)]).await, Registered::Unknown, "banned");
+    assert_eq!(register(8, &[claim(2)]).await, Registered::Taken);
+    store.unban(who(7), None).await.unwrap();
+    assert_eq!(all(&store.load().await.unwrap().roster).len(), 2);
+    // The operator gives one to another server, and takes the other one back.
+    let given = Address { service: claim(1).destination, dial: None };
+    store.add(&NewPrincipal { addresses: vec![given], ..new(8, Role::Server) }).await.unwrap();
+    assert_eq!(store.list().await.unwrap()[0].registered.len(), 1);
+    assert_eq!(store.unregister(who(7), Some(claim(1).destination)).await.unwrap(), 0);
+    assert_eq!(store.unregister(who(7), None).await.unwrap(), 1);
+    assert_eq!(all(&store.load().await.unwrap().roster), []);
+    assert_eq!(register(8, &[claim(2)]).await, Registered::Kept, "it is free");
+    store.remove(who(8), None).await.unwrap();
+    assert_eq!(register(7, &[claim(2)]).await, Registered::Kept, "who is gone holds nothing");
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_read_and_brought_to_this_one_by_who_writes() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let mut one = new(7, Role::Server);
+    one.addresses = vec![address(80)];
+    store.add(&one).await.unwrap();
+    for statement in ["DROP TABLE registrations", "UPDATE meta SET value = 1 WHERE name = 'schema'"] {
+        sqlx::query(statement).execute(&store.pool).await.unwrap();
+    }
+    let path = store.path.clone();
+    let reader = Store::open(&path, 1, relay(), Access::Read).await.unwrap();
+    assert_eq!(reader.load().await.unwrap().roster.servers.len(), 1);
+    let writer = Store::open(&path, 1, relay(), Access::Write).await.unwrap();
+    assert_eq!(writer.register(who(7), &[claim(1)], UNIX_EPOCH).await.unwrap(), Registered::Kept);
+    assert_eq!(reader.load().await.unwrap().roster.claims.len(), 1, "who had it open sees it too");
+}
