@@ -8,11 +8,16 @@ use qsocket_proto::frame::{CloseReason, Frame, RouteError};
 use qsocket_proto::grid::{StripeId, StripeSet};
 use qsocket_proto::hop::{Accept, DialledBy, Hello as HopHello};
 use qsocket_proto::ids::{ConnectionId, KeyId, PathId, Principal, Role, RouteId, StreamId};
+use qsocket_proto::names::{
+    Currency, Description, Due, Fees, Name, Payment, PaymentKind, PaymentState, PutName, Record, Reference,
+    RenewName, Standing, State, encode_name,
+};
 use qsocket_proto::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
 use qsocket_proto::stripe::{BlockHeader, BlockKind, ControlHeader, Payload, StripeHeader};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 const CLIENT: Principal = Principal { network: 1, denomination: 0, serial: 1000 };
@@ -112,6 +117,9 @@ fn messages(target: &str) -> Vec<Vec<u8>> {
         "settings_file" => settings(),
         "exchange_messages" => exchange_messages(),
         "exchange" => exchanges(),
+        "names_messages" => names_messages(),
+        "names_dns" => names_dns(),
+        "names" => names_registry(),
         _ => Vec::new(),
     }
 }
@@ -128,6 +136,108 @@ fn exchange_messages() -> Vec<Vec<u8>> {
     let first = PathId::all().next().expect("there are 25");
     let signal = post.signal().expect("17 gave a receipt");
     vec![post.header().encode(), post.body(first).to_vec(), get.encode(), signal]
+}
+
+fn record() -> Record {
+    let at = "192.0.2.7:443".parse().expect("an address");
+    Record {
+        name: Name::parse("cloudcoin").expect("a name"),
+        number: NonZeroU32::MIN,
+        owner: CLIENT,
+        version: NonZeroU32::MIN,
+        begin: 1_800_000_000,
+        ttl: 300,
+        server: Some(Principal { serial: 7, ..CLIENT }),
+        service: Some("[2001:db8::7]:443".parse().expect("an address")),
+        signalling: std::num::NonZeroU16::new(8443),
+        endpoints: PathId::all().take(3).map(|path| (path, at)).collect(),
+    }
+}
+
+/// A record, each request and result, a membership, and names as people write them.
+fn names_messages() -> Vec<Vec<u8>> {
+    let (record, reference) = (record(), Reference([7; 16]));
+    let (name, currency) = (record.name.clone(), Currency::USD);
+    let renew = RenewName { name: name.clone(), years: 2, reference };
+    let due = Due { amount: 2000, currency };
+    let (kind, state) = (PaymentKind::Renewal, PaymentState::Asked);
+    let payment = Payment { reference, kind, years: 2, amount: 2000, currency, state };
+    let description = Description {
+        state: State::Active,
+        until: 1_900_000_000,
+        fees: Fees { first: 2000, renewal: 1000, currency },
+        record: Some(record.clone()),
+        payments: vec![payment],
+    };
+    vec![
+        record.encode(),
+        PutName { record: record.clone(), years: 1, reference }.encode(),
+        renew.encode(),
+        encode_name(&name),
+        Standing { state: State::Pending, until: 0, due }.encode(),
+        description.encode(),
+        record.membership().to_string().into_bytes(),
+        "B\u{fc}cher.raida".as_bytes().to_vec(),
+        b"xn--bcher-kva".to_vec(),
+        reference.to_string().into_bytes(),
+    ]
+}
+
+/// Registered, confirmed, changed, renewed, passed on, lapsed and free again; the same with strangers in between; and a
+/// quota that is used up.
+fn names_registry() -> Vec<Vec<u8>> {
+    // What, who, which name, which reference, number or time, owner, version.
+    let life = [
+        [0, 0, 0, 1, 1, 0, 0],
+        [5, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0, 1],
+        [3, 0, 0, 2, 0, 0, 1],
+        [5, 0, 0, 2, 0, 0, 0],
+        [0, 0, 0, 3, 1, 1, 2],
+        [3, 1, 0, 4, 0, 0, 0],
+        [6, 0, 0, 4, 0, 0, 0],
+        [7, 0, 0, 0, 250, 0, 0],
+        [7, 0, 0, 0, 160, 0, 0],
+        [0, 0, 0, 5, 1, 0, 0],
+        [4, 0, 0, 0, 0, 0, 0],
+    ];
+    let stranger = |step: &[u8; 7]| [*step, [step[0] % 5, 1, step[2], 7, 1, 1, 3]];
+    let full = (0..6)
+        .map(|n| [0, 0, n, n, n, 0, 0])
+        .chain((0..4).flat_map(|n| [[4, 0, n, 0, 0, 0, 0], [0, 0, n, n, n, 0, 0]]));
+    vec![life.concat(), life.iter().flat_map(stranger).flatten().collect(), full.flatten().collect()]
+}
+
+/// A question about each place of the zone, one with EDNS, and one about another domain.
+fn names_dns() -> Vec<Vec<u8>> {
+    let question = |name: &str, kind: u16| {
+        let mut out = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            out.push(label.len() as u8);
+            out.extend(label.bytes());
+        }
+        out.push(0);
+        out.extend(kind.to_be_bytes());
+        out.extend([0, 1]);
+        out
+    };
+    let asked = [
+        ("cloudcoin.raida", 28),
+        ("cloudcoin.raida", 16),
+        ("r3.cloudcoin.raida", 1),
+        ("_raida._tcp.cloudcoin.raida", 33),
+        ("_rke._tcp.cloudcoin.raida", 33),
+        ("_qsocket._tcp.cloudcoin.raida", 33),
+        ("1.number.raida", 12),
+        ("raida", 6),
+        ("example.com", 1),
+    ];
+    let mut all: Vec<_> = asked.map(|(name, kind)| question(name, kind)).to_vec();
+    let mut edns = question("cloudcoin.raida", 1);
+    edns[11] = 1;
+    edns.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
+    all.push(edns);
+    all
 }
 
 /// An exchange without trouble, and one with some.

@@ -3,7 +3,7 @@
 //! A body takes any bytes and must neither panic nor hang; what it promises beyond that it asserts. Parsers get the
 //! bytes as they are. State machines get them as a list of operations, read by [`Input`]: two connections over lossy
 //! wires ([`connection`]), a peer that breaks every rule under its own seal ([`peer`]), a relay ([`relay`]), the
-//! sharing of a secret ([`sharing`]).
+//! sharing of a secret ([`sharing`]), the names of a relay ([`names`]).
 //!
 //! The corpus in `corpus/` is replayed by `cargo test`; `fuzz/run` looks for new inputs. Both call
 //! `nonce_audit::forget` before each input, since every run draws from the same seed.
@@ -14,6 +14,7 @@ pub mod files;
 pub mod formats;
 pub mod hop;
 mod input;
+pub mod names;
 pub mod peer;
 pub mod relay;
 pub mod sharing;
@@ -25,7 +26,7 @@ pub use input::Input;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 25] = [
+pub const TARGETS: [(&str, Body); 28] = [
     ("hop_hello", formats::hop_hello),
     ("hop_accept", formats::hop_accept),
     ("hop_handshake", hop::handshake),
@@ -51,6 +52,9 @@ pub const TARGETS: [(&str, Body); 25] = [
     ("relay", relay::operations),
     ("connection", connection::operations),
     ("peer", peer::operations),
+    ("names_messages", names::messages),
+    ("names_dns", names::dns),
+    ("names", names::registry),
 ];
 
 /// The body of this name.

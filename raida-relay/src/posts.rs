@@ -9,6 +9,8 @@ mod tests;
 pub use memory::MemoryPosts;
 #[cfg(feature = "daemon")]
 pub use sql::SqlPosts;
+#[cfg(all(test, feature = "daemon"))]
+pub(crate) use sql::tests::server as postgres;
 #[cfg(feature = "daemon")]
 pub(crate) use sql::{hex, unhex};
 

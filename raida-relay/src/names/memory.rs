@@ -5,6 +5,7 @@ use crate::state::lock;
 use async_trait::async_trait;
 use qsocket_proto::call::Status;
 use qsocket_proto::names::{Name, PaymentState, Standing, State};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
@@ -120,7 +121,7 @@ impl Names for MemoryNames {
             })
             .cloned()
             .collect();
-        all.sort_by(|a, b| (b.asked, b.payment.reference).cmp(&(a.asked, a.payment.reference)));
+        all.sort_by_key(|entry| Reverse((entry.asked, entry.payment.reference)));
         if let Rows::Newest { most, .. } = rows {
             all.truncate(most);
         }

@@ -184,4 +184,4 @@ impl Posts for SqlPosts {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,13 +1,11 @@
 use super::*;
 use crate::names::Registry;
 use crate::names::tests::{ALICE, keeps_the_rules, put, record, terms};
+use crate::posts::postgres as server;
 use qsocket_proto::names::State;
 use sqlx::any::AnyPoolOptions;
 use std::path::Path;
 use std::sync::Arc;
-
-#[path = "../../../../tests/programs/postgres.rs"]
-mod server;
 
 fn relay(n: u8) -> PathId {
     PathId::new(n).unwrap()

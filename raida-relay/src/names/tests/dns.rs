@@ -3,8 +3,8 @@
 use super::{ALICE, DAY, record};
 use crate::names::{MAX_QUESTION, Question, Reading, Subject};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name as DnsName, RData, RecordType};
-use hickory_proto::serialize::binary::BinEncodable;
+use hickory_proto::rr::{DNSClass, Name as DnsName, RData, Record as DnsRecord, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 use qsocket_proto::frame::MAX_CALL;
 use qsocket_proto::ids::{PathId, Principal};
 use qsocket_proto::names::{Membership, Name, Record};
@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 
 fn full() -> Record {
     let endpoint = |path: PathId| {
-        let address = if path.get() % 2 == 0 { "192.0.2.7:100" } else { "[2001:db8::7]:101" };
+        let address = if path.get().is_multiple_of(2) { "192.0.2.7:100" } else { "[2001:db8::7]:101" };
         (path, address.parse().unwrap())
     };
     Record {
@@ -28,7 +28,9 @@ fn full() -> Record {
 fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(0x1234, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    message.add_query(Query::query(DnsName::from_ascii(name).unwrap(), kind));
+    // Any bytes may stand in a label, and not only what this library takes for text.
+    let labels = name.split('.').filter(|label| !label.is_empty()).map(str::as_bytes);
+    message.add_query(Query::query(DnsName::from_labels(labels).unwrap(), kind));
     message
 }
 
@@ -134,7 +136,7 @@ fn what_is_not_there_is_told_from_what_has_no_such_record() {
         "1.305419896.number.raida.",
         "localhost.raida.",
         "xn--a.raida.",
-        "\\195\\188ber.raida.",
+        "über.raida.",
     ];
     for name in gone {
         assert_eq!(nothing(&ask(name, RecordType::A)), ResponseCode::NXDomain, "{name}");
@@ -231,7 +233,7 @@ fn edns_is_answered_and_of_its_first_version_only() {
     edns.set_version(1);
     message.set_edns(edns);
     let answer = ask_with(&full(), &message);
-    assert_eq!(answer.response_code, ResponseCode::BADVERS);
+    assert_eq!(u16::from(answer.response_code), u16::from(ResponseCode::BADVERS));
     assert!(answer.answers.is_empty());
 }
 
@@ -279,6 +281,14 @@ fn known_answers() {
         let text = value.as_str().unwrap();
         (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
     };
+    // As it stands, without pointers into the message.
+    let raw = |record: &DnsRecord| {
+        let mut out = Vec::new();
+        let mut encoder = BinEncoder::new(&mut out);
+        encoder.set_name_encoding(NameEncoding::Uncompressed);
+        record.data.emit(&mut encoder).unwrap();
+        out
+    };
     let mut asked = 0;
     for v in vectors.as_array().unwrap() {
         let record = Record::decode(&bytes(&v["record"])).unwrap();
@@ -290,8 +300,7 @@ fn known_answers() {
                 known["code"].as_u64().unwrap(),
                 "{question:?}"
             );
-            let mut data: Vec<Vec<u8>> =
-                answer.answers.iter().map(|answer| answer.data.to_bytes().unwrap()).collect();
+            let mut data: Vec<Vec<u8>> = answer.answers.iter().map(raw).collect();
             data.sort();
             let expected: Vec<_> = known["data"].as_array().unwrap().iter().map(bytes).collect();
             assert_eq!(data, expected, "{question:?}");
@@ -301,8 +310,7 @@ fn known_answers() {
             assert!(
                 answer.answers.iter().all(|answer| answer.name == *name && answer.dns_class == DNSClass::IN)
             );
-            let soa: Vec<_> =
-                answer.authorities.iter().map(|record| record.data.to_bytes().unwrap()).collect();
+            let soa: Vec<_> = answer.authorities.iter().map(raw).collect();
             assert_eq!(
                 soa,
                 known["soa"].as_str().map(|_| bytes(&known["soa"])).into_iter().collect::<Vec<_>>()

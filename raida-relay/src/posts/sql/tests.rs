@@ -5,7 +5,7 @@ use sqlx::any::AnyPoolOptions;
 use std::path::Path;
 
 #[path = "../../../../tests/programs/postgres.rs"]
-mod server;
+pub(crate) mod server;
 
 fn relay(n: u8) -> PathId {
     PathId::new(n).unwrap()
