@@ -9,6 +9,8 @@ use qsocket_proto::grid::{StripeId, StripeSet};
 use qsocket_proto::hop::{Accept, DialledBy, Hello as HopHello};
 use qsocket_proto::ids::{ConnectionId, KeyId, PathId, Principal, Role, RouteId, StreamId};
 use qsocket_proto::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
+use qsocket_proto::register::Register;
+use qsocket_proto::relay::Registration;
 use qsocket_proto::stripe::{BlockHeader, BlockKind, ControlHeader, Payload, StripeHeader};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -112,6 +114,7 @@ fn messages(target: &str) -> Vec<Vec<u8>> {
         "settings_file" => settings(),
         "exchange_messages" => exchange_messages(),
         "exchange" => exchanges(),
+        "register" => registrations(),
         _ => Vec::new(),
     }
 }
@@ -128,6 +131,24 @@ fn exchange_messages() -> Vec<Vec<u8>> {
     let first = PathId::all().next().expect("there are 25");
     let signal = post.signal().expect("17 gave a receipt");
     vec![post.header().encode(), post.body(first).to_vec(), get.encode(), signal]
+}
+
+/// Lists of addresses, a request for another number, and an answer.
+fn registrations() -> Vec<Vec<u8>> {
+    let at = |destination: &str, dial: Option<&str>| Registration {
+        destination: destination.parse().expect("an address"),
+        dial: dial.map(|dial| dial.parse().expect("an address")),
+    };
+    let all = [
+        at("203.0.113.7:443", None),
+        at("[2001:db8::1]:443", Some("[2001:db8::2]:50003")),
+        at("203.0.113.7:444", Some("198.51.100.1:50003")),
+        at("203.0.113.8:1", None),
+    ];
+    let mut seeds: Vec<_> =
+        (0..=all.len()).map(|n| Register { registrations: all[..n].to_vec() }.encode()).collect();
+    seeds.extend([vec![5; 48], vec![6; 64]]);
+    seeds
 }
 
 /// An exchange without trouble, and one with some.

@@ -15,6 +15,7 @@ pub mod formats;
 pub mod hop;
 mod input;
 pub mod peer;
+pub mod register;
 pub mod relay;
 pub mod sharing;
 mod wires;
@@ -25,7 +26,7 @@ pub use input::Input;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 25] = [
+pub const TARGETS: [(&str, Body); 26] = [
     ("hop_hello", formats::hop_hello),
     ("hop_accept", formats::hop_accept),
     ("hop_handshake", hop::handshake),
@@ -41,6 +42,7 @@ pub const TARGETS: [(&str, Body); 25] = [
     ("sharing", sharing::operations),
     ("exchange_messages", exchange::messages),
     ("exchange", exchange::exchange),
+    ("register", register::messages),
     ("grid", formats::grid),
     ("raida_key_file", files::raida_key),
     ("encryption_key_file", files::encryption_key),

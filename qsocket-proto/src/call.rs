@@ -29,8 +29,10 @@ pub enum Service {
     ReleaseKey = 3,
     /// A client tells a server about a key; the relay passes it on.
     Signal = 4,
-    /// A server says at which addresses it is reached. Numbers from 5 to 15 are others'.
+    /// A server says at which addresses it is reached (section 20).
     Register = 16,
+    /// A principal has its number with the relay replaced (section 20).
+    RotateKey = 17,
 }
 
 impl Service {
@@ -42,6 +44,7 @@ impl Service {
             3 => Self::ReleaseKey,
             4 => Self::Signal,
             16 => Self::Register,
+            17 => Self::RotateKey,
             _ => return None,
         })
     }

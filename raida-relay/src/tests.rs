@@ -3,6 +3,7 @@
 mod calls;
 mod change;
 mod peer;
+mod rotate;
 
 use crate::posts::MemoryPosts;
 use crate::registry::MemoryRegistry;
