@@ -315,6 +315,15 @@ pub(crate) struct RotateArgs {
     /// The id of a key with this party that is in the folder already; without it a new one is drawn
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(crate) to: Option<KeyId>,
+    /// With a RAIDA key: relay 0; relays 1 to 24 at the 24 ports that follow
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["relays", "to", "old_until", "expires"])]
+    pub(crate) base: Option<SocketAddr>,
+    /// With a RAIDA key: a file with 25 lines, IP:PORT, relay 0 first
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "old_until", "expires"])]
+    pub(crate) relays: Option<PathBuf>,
+    /// With a RAIDA key: how long each relay has in each of the two steps, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
     /// Until when the old keys are accepted; without it until they are removed
     #[arg(long, value_name = "WHEN")]
     pub(crate) old_until: Option<When>,

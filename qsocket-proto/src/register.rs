@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let all = vec![
+        let all = [
             at("203.0.113.7:443", None),
             at("203.0.113.7:444", Some("198.51.100.1:60003")),
             at("[2001:db8::1]:443", Some("[2001:db8::2]:9")),
