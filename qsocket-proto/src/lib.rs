@@ -32,5 +32,6 @@ pub mod path;
 pub mod raida_key;
 pub mod register;
 pub mod relay;
+pub mod rotate;
 pub mod share;
 pub mod stripe;

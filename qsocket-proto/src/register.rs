@@ -95,6 +95,7 @@ fn address(r: &mut Reader<'_>) -> Result<SocketAddr, Malformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn at(text: &str, dial: Option<&str>) -> Registration {
         Registration { destination: text.parse().unwrap(), dial: dial.map(|d| d.parse().unwrap()) }
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let all = vec![
+        let all = [
             at("203.0.113.7:443", None),
             at("203.0.113.7:444", Some("198.51.100.1:60003")),
             at("[2001:db8::1]:443", Some("[2001:db8::2]:9")),
@@ -114,6 +115,20 @@ mod tests {
         // The text's own example, byte for byte.
         let one = Register { registrations: vec![at("203.0.113.7:443", None)] };
         assert_eq!(one.encode(), [1, 4, 203, 0, 113, 7, 1, 187, 0]);
+    }
+
+    #[test]
+    fn requests_match_the_known_answers() {
+        let vectors: Value = serde_json::from_str(include_str!("../../vectors/register.json")).unwrap();
+        assert_eq!(vectors.as_array().unwrap().len(), 5);
+        for v in vectors.as_array().unwrap() {
+            let one = |r: &Value| at(r["destination"].as_str().unwrap(), r["dial"].as_str());
+            let register =
+                Register { registrations: v["registrations"].as_array().unwrap().iter().map(one).collect() };
+            let hex: String = register.encode().iter().map(|b| format!("{b:02x}")).collect();
+            assert_eq!(hex, v["request"]);
+            assert_eq!(Register::decode(&register.encode()), Ok(register));
+        }
     }
 
     #[test]

@@ -4,16 +4,19 @@
 use crate::hop::{End, Hop};
 use crate::names::{NamesFailed, is_about_names};
 use crate::posts::{Got, NewPost, Posted, Released};
-use crate::registry::Registered;
+use crate::registry::{Registered, Rotated};
 use crate::state::{Batch, Core, lock};
+use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
 use qsocket_proto::call::{CALL_DEADLINE, Service, Status};
 use qsocket_proto::codec::Reader;
+use qsocket_proto::enrol::{RequestId, Subject};
 use qsocket_proto::exchange::{Get, admit, receipt};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::ids::{CallId, Principal, Role};
 use qsocket_proto::register::Register;
 use qsocket_proto::relay::ClaimError;
+use qsocket_proto::rotate;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
@@ -81,6 +84,7 @@ impl Core {
             (Some(Service::PostKey), Role::Client) => self.post_key(hop.principal, body).await,
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
+            (Some(Service::RotateKey), role) => self.rotate_key((hop.principal, role), body).await,
             (Some(Service::Register), Role::Server) => self.register_itself(hop.principal, body).await,
             (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
             (Some(service), _) if is_about_names(service) => {
@@ -176,6 +180,22 @@ impl Core {
             Registered::Taken => Err(Refused(Status::Exists)),
             Registered::TooMany => Err(Refused(Status::Quota)),
             Registered::Unknown => Err(Refused(Status::NotPermitted)),
+        }
+    }
+
+    /// Draws a number with a principal that takes the place of its present one when it is used.
+    async fn rotate_key(self: &Arc<Self>, who: (Principal, Role), body: &[u8]) -> Done {
+        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let hop = Subject { principal: who.0, role: who.1, relay: self.path, id: RequestId([0; 16]) };
+        let request = rotate::decode_request(hop, body).map_err(|_| Refused(Status::Malformed))?;
+        if !self.changes.admits(now(), who) {
+            return Err(Refused(Status::Busy));
+        }
+        let (answer, next) = request.answer(&mut OsRng);
+        match registry.rotate(who, &next, &|| self.set_next(who, &next)).await {
+            Ok(Rotated::Kept) => Ok(rotate::encode_answer(&answer)),
+            Ok(Rotated::Unknown) => Err(Refused(Status::NotPermitted)),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 

@@ -151,8 +151,8 @@ impl LocalRaidaBuilder {
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-            let relay =
-                Relay::spawn_shared(shape.clone(), Arc::clone(&table), (&servers, &[]), listen, handle)?;
+            let known = (&servers[..], Vec::new(), RelayTable::new());
+            let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), known, listen, handle)?;
             let (address, handle) = (relay.local_addr(), handle.clone());
             let state = Mutex::new(State { relay: Some(relay), servers });
             seats.push(Seat { shape, registry: memory, address, table, handle, state });
@@ -302,7 +302,7 @@ impl LocalRaida {
             let relay = Relay::spawn_shared(
                 seat.shape.clone(),
                 table,
-                (&state.servers, &seat.registry.claims()),
+                (&state.servers, seat.registry.claims(), seat.registry.next()),
                 seat.address.into(),
                 &seat.handle,
             )?;

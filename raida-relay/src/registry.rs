@@ -3,7 +3,9 @@
 use crate::Server;
 use crate::state::lock;
 use async_trait::async_trait;
-use qsocket_proto::ids::Principal;
+use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
+use qsocket_proto::ids::{Principal, Role};
+use qsocket_proto::raida_key::{RelayTable, duplicate, duplicate_table, equal};
 use qsocket_proto::relay::Registration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +24,15 @@ pub enum Registered {
     /// With those that the operator registered they are too many.
     TooMany,
     /// The server is not known, or not any more.
+    Unknown,
+}
+
+/// What became of a number that is to take the place of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// It is kept, for good even if the process ends now.
+    Kept,
+    /// The principal is not known, or not any more, or no number waits for it.
     Unknown,
 }
 
@@ -50,16 +61,42 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         claims: &[Registration],
         apply: Apply<'_>,
     ) -> Result<Registered, RegistryFailed>;
+
+    /// Keeps a number beside the one that a principal has, until it is used; another one that waits is forgotten.
+    ///
+    /// # Errors
+    /// When the store fails; nothing has changed then.
+    async fn rotate(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed>;
+
+    /// Puts the number that waits in the place of the other one, which is forgotten. `next` is the one that was used: if
+    /// another one waits meanwhile, nothing changes.
+    ///
+    /// # Errors
+    /// When the store fails; nothing has changed then.
+    async fn settle(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed>;
 }
 
 /// A registry that lives as long as this value: for relays inside of tests and examples.
 #[derive(Debug, Default)]
-pub struct MemoryRegistry(Mutex<BTreeMap<Principal, Vec<Registration>>>);
+pub struct MemoryRegistry {
+    claims: Mutex<BTreeMap<Principal, Vec<Registration>>>,
+    next: Mutex<RelayTable>,
+}
 
 impl MemoryRegistry {
     /// All that servers registered.
     pub fn claims(&self) -> Vec<Server> {
-        let all = lock(&self.0);
+        let all = lock(&self.claims);
         let of = |(server, claims): (&Principal, &Vec<Registration>)| {
             let server = *server;
             let one =
@@ -67,6 +104,11 @@ impl MemoryRegistry {
             claims.iter().copied().map(one).collect::<Vec<_>>()
         };
         all.iter().flat_map(of).collect()
+    }
+
+    /// The numbers that wait to be used.
+    pub(crate) fn next(&self) -> RelayTable {
+        duplicate_table(&lock(&self.next))
     }
 }
 
@@ -78,7 +120,7 @@ impl Registry for MemoryRegistry {
         claims: &[Registration],
         apply: Apply<'_>,
     ) -> Result<Registered, RegistryFailed> {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.claims);
         let mut others = all.iter().filter(|(other, _)| **other != server).flat_map(|(_, claims)| claims);
         if others.any(|other| claims.iter().any(|claim| claim.destination == other.destination)) {
             return Ok(Registered::Taken);
@@ -86,5 +128,32 @@ impl Registry for MemoryRegistry {
         all.insert(server, claims.to_vec());
         apply();
         Ok(Registered::Kept)
+    }
+
+    async fn rotate(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed> {
+        let mut all = lock(&self.next);
+        all.insert(who, duplicate(next));
+        apply();
+        Ok(Rotated::Kept)
+    }
+
+    async fn settle(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed> {
+        let mut all = lock(&self.next);
+        if !all.get(&who).is_some_and(|n| equal(n, next)) {
+            return Ok(Rotated::Unknown);
+        }
+        all.remove(&who);
+        apply();
+        Ok(Rotated::Kept)
     }
 }

@@ -176,13 +176,13 @@ impl Relay {
         let table = Arc::new(RwLock::new(table));
         let transport = Transport::Tcp;
         let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, registry };
-        Self::spawn_shared(shape, table, (&servers, &[]), listen, handle)
+        Self::spawn_shared(shape, table, (&servers, Vec::new(), RelayTable::new()), listen, handle)
     }
 
     pub(crate) fn spawn_shared(
         shape: Shape,
         table: Arc<RwLock<RelayTable>>,
-        (servers, claims): (&[Server], &[Server]),
+        (servers, claims, next): (&[Server], Vec<Server>, RelayTable),
         at: Listen,
         handle: &Handle,
     ) -> io::Result<Self> {
@@ -202,7 +202,7 @@ impl Relay {
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
-        relay.core.set_claims(claims.to_vec());
+        relay.core.set_claims(claims, next);
         relay.core.start();
         tracing::info!(relay = %path, address = %relay.address, "relay started");
         Ok(relay)

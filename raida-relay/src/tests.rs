@@ -4,6 +4,7 @@ mod calls;
 mod change;
 mod names;
 mod peer;
+mod rotate;
 
 use crate::names::Registry;
 use crate::posts::MemoryPosts;

@@ -32,8 +32,18 @@ fn registered(config: Config, dialled_by: DialledBy) -> io::Result<Config> {
 async fn open(raida: &Raida, listener: &QSocketListener) -> io::Result<(Endpoint, [QSocketStream; 2])> {
     let client = Endpoint::client(raida.client_config()?)?;
     let to = Target { server: listener.endpoint().principal(), address: ADDRESS };
-    let both = async { tokio::try_join!(client.connect_to(to, "test"), listener.accept()) };
-    let (here, (there, _)) = timeout(HANG, both).await??;
+    let opened = async {
+        loop {
+            match tokio::try_join!(client.connect_to(to, "test"), listener.accept()) {
+                // The relays may not have heard of a server that was bound just now.
+                Err(e) if e.kind() == io::ErrorKind::HostUnreachable => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
+    };
+    let (here, (there, _)) = timeout(HANG, opened).await??;
     Ok((client, [here, there]))
 }
 

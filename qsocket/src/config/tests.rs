@@ -427,7 +427,7 @@ fn a_server_registers_itself_in_each_network() {
     ] {
         let (_dir, path) = folder_of_networks(&format!("{}{register}\n", raida(role, 1)));
         let error = Config::from_file(path).unwrap_err().to_string();
-        assert!(error.contains("config.toml:6: ") && error.contains(what), "{error}");
+        assert!(error.contains("config.toml:5: ") && error.contains(what), "{error}");
     }
 }
 

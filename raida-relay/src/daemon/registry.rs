@@ -2,9 +2,10 @@
 
 use super::store::Store;
 use async_trait::async_trait;
-use qsocket_proto::ids::Principal;
+use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
+use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::relay::Registration;
-use raida_relay::registry::{Apply, Registered, Registry, RegistryFailed};
+use raida_relay::registry::{Apply, Registered, Registry, RegistryFailed, Rotated};
 use std::time::SystemTime;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -40,6 +41,34 @@ impl Registry for StoreRegistry {
         let done = self.store.register(server, claims, SystemTime::now()).await;
         let done = done.map_err(|e| RegistryFailed(e.to_string()))?;
         if done == Registered::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn rotate(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.rotate(who, next).await.map_err(|e| RegistryFailed(e.to_string()))?;
+        if done == Rotated::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn settle(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Rotated, RegistryFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.settle(who, next).await.map_err(|e| RegistryFailed(e.to_string()))?;
+        if done == Rotated::Kept {
             apply();
         }
         Ok(done)

@@ -218,7 +218,11 @@ async fn registry(config: &Config) -> Option<Arc<StoreRegistry>> {
 
 /// What of the store counts by the relay's settings.
 fn permitted(roster: Roster, config: &Config) -> Roster {
-    if config.registration { roster } else { Roster { claims: Vec::new(), ..roster } }
+    if config.registration {
+        roster
+    } else {
+        Roster { claims: Vec::new(), next: RelayTable::new(), ..roster }
+    }
 }
 
 /// Reads all configurations again. If one of them is bad, none is taken.

@@ -15,8 +15,9 @@ pub(crate) use file::FileError;
 
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
+use qsocket_proto::raida_key::{RelayTable, equal};
 use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota, Registration};
-use raida_relay::registry::Registered;
+use raida_relay::registry::{Registered, Rotated};
 use raida_relay::{Roster, Server};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// The version of the tables below. A store of version 1, without [`REGISTRATIONS`], is read as it is and brought to this
+/// The version of the tables below. A store of version 1, without [`REGISTRATIONS`] and [`NUMBERS`], is read as it is and brought to this
 /// version by whoever writes first; another one is refused.
 const SCHEMA_VERSION: i64 = 2;
 
@@ -38,7 +39,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const MAX_REASON: usize = 200;
 
 /// Roles are stored as on the wire: 1 client, 2 server. An empty `dial` stands for a server that dials.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     "CREATE TABLE principals (network INTEGER NOT NULL, denomination INTEGER NOT NULL, serial INTEGER NOT NULL, \
      role INTEGER NOT NULL, number BLOB NOT NULL, banned INTEGER NOT NULL, reason TEXT NOT NULL, \
@@ -47,6 +48,7 @@ const SCHEMA: [&str; 5] = [
     "CREATE TABLE addresses (network INTEGER NOT NULL, denomination INTEGER NOT NULL, serial INTEGER NOT NULL, \
      service TEXT NOT NULL, dial TEXT NOT NULL, PRIMARY KEY (network, denomination, serial, service))",
     REGISTRATIONS,
+    NUMBERS,
     "INSERT INTO meta (name, value) VALUES ('schema', 2), ('revision', 1)",
 ];
 
@@ -55,6 +57,11 @@ const SCHEMA: [&str; 5] = [
 const REGISTRATIONS: &str = "CREATE TABLE registrations (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
      serial INTEGER NOT NULL, service TEXT NOT NULL, dial TEXT NOT NULL, since INTEGER NOT NULL, \
      PRIMARY KEY (network, denomination, serial, service))";
+
+/// Numbers that are to take the place of those of `principals`, each when it is used.
+const NUMBERS: &str = "CREATE TABLE numbers (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
+     serial INTEGER NOT NULL, role INTEGER NOT NULL, number BLOB NOT NULL, \
+     PRIMARY KEY (network, denomination, serial, role))";
 
 /// Why a store is not used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -260,6 +267,7 @@ impl Store {
         // Another process may have been faster.
         if self.meta(&mut db, "schema").await? < SCHEMA_VERSION {
             self.run(sqlx::query(REGISTRATIONS), &mut db).await?;
+            self.run(sqlx::query(NUMBERS), &mut db).await?;
             let version =
                 sqlx::query("UPDATE meta SET value = $1 WHERE name = 'schema'").bind(SCHEMA_VERSION);
             self.run(version, &mut db).await?;
@@ -349,6 +357,7 @@ impl Store {
             .bind(new.quota.routes.min(MAX_ROUTES) as i64)
             .bind(new.quota.bytes_per_second.and_then(|n| i64::try_from(n).ok()).unwrap_or(0));
         self.run(insert, &mut db).await?;
+        self.forget_next(&mut db, new.principal, Some(new.role)).await?;
         if new.role == Role::Server {
             self.forget_addresses(&mut db, new.principal).await?;
         }
@@ -383,6 +392,9 @@ impl Store {
             Ok(claims) => claims,
             Err(refused) => return Ok(refused),
         };
+        if is_registered(&all, server, &claims) {
+            return Ok(Registered::Kept);
+        }
         self.forget_registrations(&mut db, server, None).await?;
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
         for Registration { destination, dial } in claims {
@@ -397,6 +409,61 @@ impl Store {
         }
         self.commit(db).await?;
         Ok(Registered::Kept)
+    }
+
+    /// Keeps a number beside the one that a principal has, until it is used.
+    pub(crate) async fn rotate(
+        &self,
+        (principal, role): (Principal, Role),
+        next: &AuthenticityNumber,
+    ) -> Result<Rotated, StoreError> {
+        let mut db = self.change().await?;
+        if !self.is_admitted(&mut db, (principal, role)).await? {
+            return Ok(Rotated::Unknown);
+        }
+        let insert = sqlx::query(
+            "INSERT INTO numbers (network, denomination, serial, role, number) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET number = excluded.number",
+        );
+        let [network, denomination, serial] = columns(principal);
+        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
+        self.run(insert.bind(next.expose()), &mut db).await?;
+        self.commit(db).await?;
+        Ok(Rotated::Kept)
+    }
+
+    /// Puts the number that waits for a principal in the place of its other one, if it is this one.
+    pub(crate) async fn settle(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+    ) -> Result<Rotated, StoreError> {
+        let mut db = self.change().await?;
+        let waits = self.read_next(&mut db).await?.get(&who).is_some_and(|number| equal(number, next));
+        if !waits || !self.is_admitted(&mut db, who).await? {
+            return Ok(Rotated::Unknown);
+        }
+        let update = sqlx::query(
+            "UPDATE principals SET number = $1 \
+             WHERE network = $2 AND denomination = $3 AND serial = $4 AND role = $5",
+        );
+        let [network, denomination, serial] = columns(who.0);
+        let update = update.bind(next.expose()).bind(network).bind(denomination).bind(serial);
+        self.run(update.bind(who.1 as i32), &mut db).await?;
+        self.forget_next(&mut db, who.0, Some(who.1)).await?;
+        self.commit(db).await?;
+        Ok(Rotated::Kept)
+    }
+
+    /// Whether a principal is known in this role and not banned.
+    async fn is_admitted(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<bool, StoreError> {
+        let known = sqlx::query(
+            "SELECT banned FROM principals \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND role = $4 AND banned = 0",
+        );
+        let [network, denomination, serial] = columns(who.0);
+        let known = known.bind(network).bind(denomination).bind(serial).bind(who.1 as i32);
+        Ok(known.fetch_optional(&mut **db).await.map_err(|e| self.database(e))?.is_some())
     }
 
     /// Forgets what a server registered itself: one address, or all. Returns how many that were.
@@ -456,6 +523,7 @@ impl Store {
         );
         let mut db = self.change().await?;
         let changed = self.run(which(delete, principal, role), &mut db).await?;
+        self.forget_next(&mut db, principal, role).await?;
         if role != Some(Role::Client) {
             self.forget_addresses(&mut db, principal).await?;
             self.forget_registrations(&mut db, principal, None).await?;
@@ -490,6 +558,8 @@ impl Store {
             }
             roster.table.insert((principal, role), number);
         }
+        roster.next = self.read_next(&mut db).await?;
+        roster.next.retain(|who, _| roster.table.contains_key(who));
         Ok(Loaded { revision, roster, banned })
     }
 
@@ -507,11 +577,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let principal = self.principal(row)?;
-                let role = match self.get::<i64>(row, "role")? {
-                    1 => Role::Client,
-                    2 => Role::Server,
-                    _ => return Err(self.damaged("a role")),
-                };
+                let role = self.role(row)?;
                 let number = Zeroizing::new(self.get::<Vec<u8>>(row, "number")?);
                 let number =
                     AuthenticityNumber::new(&number).map_err(|_| self.damaged("an authenticity number"))?;
@@ -537,6 +603,30 @@ impl Store {
                 Ok((entry, number))
             })
             .collect()
+    }
+
+    /// The numbers that are to take the place of others.
+    async fn read_next(&self, db: &mut Db<'_>) -> Result<RelayTable, StoreError> {
+        if self.meta(db, "schema").await? == 1 {
+            return Ok(RelayTable::new());
+        }
+        let rows = sqlx::query("SELECT network, denomination, serial, role, number FROM numbers");
+        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
+        let one = |row: &AnyRow| {
+            let number = Zeroizing::new(self.get::<Vec<u8>>(row, "number")?);
+            let number =
+                AuthenticityNumber::new(&number).map_err(|_| self.damaged("an authenticity number"))?;
+            Ok(((self.principal(row)?, self.role(row)?), number))
+        };
+        rows.iter().map(one).collect()
+    }
+
+    fn role(&self, row: &AnyRow) -> Result<Role, StoreError> {
+        match self.get::<i64>(row, "role")? {
+            1 => Ok(Role::Client),
+            2 => Ok(Role::Server),
+            _ => Err(self.damaged("a role")),
+        }
     }
 
     /// One of the two tables of addresses, by server.
@@ -590,6 +680,20 @@ impl Store {
         let delete =
             sqlx::query("DELETE FROM addresses WHERE network = $1 AND denomination = $2 AND serial = $3");
         self.run(delete.bind(network).bind(denomination).bind(serial), db).await.map(drop)
+    }
+
+    /// Forgets the numbers that wait for a principal in one role or both.
+    async fn forget_next(
+        &self,
+        db: &mut Db<'_>,
+        principal: Principal,
+        role: Option<Role>,
+    ) -> Result<(), StoreError> {
+        let delete = sqlx::query(
+            "DELETE FROM numbers \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
+        );
+        self.run(which(delete, principal, role), db).await.map(drop)
     }
 
     /// One of them, or all.
@@ -672,6 +776,15 @@ fn permitted(
         }
     }
     Ok(claims)
+}
+
+/// Whether it has exactly these at its own word: each process of a relay is told, and one of them writes.
+fn is_registered(all: &[(Entry, AuthenticityNumber)], server: Principal, claims: &[Registration]) -> bool {
+    let own = all.iter().map(|(entry, _)| entry).find(|e| (e.principal, e.role) == (server, Role::Server));
+    let has = |known: &[Address], c: &Registration| {
+        known.iter().any(|a| (a.service, a.dial) == (c.destination, c.dial))
+    };
+    own.is_some_and(|e| e.registered.len() == claims.len() && claims.iter().all(|c| has(&e.registered, c)))
 }
 
 fn of_server(role: Role, principal: Principal, all: &mut BTreeMap<Principal, Vec<Address>>) -> Vec<Address> {

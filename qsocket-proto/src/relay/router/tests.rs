@@ -471,7 +471,7 @@ fn claims_count_with_what_the_operator_registered_and_never_stand_over_it() {
     assert_eq!(f.router.claim(now, s, &[at(80, None), four[0], four[1], four[2]]), Ok(()));
     assert_eq!(f.router.claims(s), &four[..3]);
     assert!(
-        matches!(f.router.poll_action(), None),
+        f.router.poll_action().is_none(),
         "the operator's dial is not taken back, and is due with the timer"
     );
     f.router.handle_timeout(now);
