@@ -13,6 +13,8 @@ use qsocket_proto::names::{
     RenewName, Standing, State, encode_name,
 };
 use qsocket_proto::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
+use qsocket_proto::register::Register;
+use qsocket_proto::relay::Registration;
 use qsocket_proto::stripe::{BlockHeader, BlockKind, ControlHeader, Payload, StripeHeader};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -120,6 +122,7 @@ fn messages(target: &str) -> Vec<Vec<u8>> {
         "names_messages" => names_messages(),
         "names_dns" => names_dns(),
         "names" => names_registry(),
+        "register" => registrations(),
         _ => Vec::new(),
     }
 }
@@ -238,6 +241,24 @@ fn names_dns() -> Vec<Vec<u8>> {
     edns.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
     all.push(edns);
     all
+}
+
+/// Lists of addresses, a request for another number, and an answer.
+fn registrations() -> Vec<Vec<u8>> {
+    let at = |destination: &str, dial: Option<&str>| Registration {
+        destination: destination.parse().expect("an address"),
+        dial: dial.map(|dial| dial.parse().expect("an address")),
+    };
+    let all = [
+        at("203.0.113.7:443", None),
+        at("[2001:db8::1]:443", Some("[2001:db8::2]:50003")),
+        at("203.0.113.7:444", Some("198.51.100.1:50003")),
+        at("203.0.113.8:1", None),
+    ];
+    let mut seeds: Vec<_> =
+        (0..=all.len()).map(|n| Register { registrations: all[..n].to_vec() }.encode()).collect();
+    seeds.extend([vec![5; 48], vec![6; 64]]);
+    seeds
 }
 
 /// An exchange without trouble, and one with some.

@@ -16,6 +16,7 @@ pub mod hop;
 mod input;
 pub mod names;
 pub mod peer;
+pub mod register;
 pub mod relay;
 pub mod sharing;
 mod wires;
@@ -26,7 +27,7 @@ pub use input::Input;
 pub type Body = fn(&[u8]);
 
 /// Every body, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 28] = [
+pub const TARGETS: [(&str, Body); 29] = [
     ("hop_hello", formats::hop_hello),
     ("hop_accept", formats::hop_accept),
     ("hop_handshake", hop::handshake),
@@ -42,6 +43,7 @@ pub const TARGETS: [(&str, Body); 28] = [
     ("sharing", sharing::operations),
     ("exchange_messages", exchange::messages),
     ("exchange", exchange::exchange),
+    ("register", register::messages),
     ("grid", formats::grid),
     ("raida_key_file", files::raida_key),
     ("encryption_key_file", files::encryption_key),

@@ -10,7 +10,7 @@ use qsocket_proto::crypto::schedule::hop::{AuthenticityNumber, HopKeys, HopTrans
 use qsocket_proto::endpoint::{Admission, Endpoint, Handle, Routed};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::hop::{HopLimits, Inbox, Opener, Outbox, Sealer};
-use qsocket_proto::ids::{KeyId, PathId, PathSet, Principal, RELAYS, Role, RouteId};
+use qsocket_proto::ids::{HopAt, KeyId, PathId, PathSet, Principal, RELAYS, Role, RouteId};
 use qsocket_proto::open::Refusal;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -105,11 +105,11 @@ struct Boxes {
 }
 
 impl Hops for Boxes {
-    fn room(&mut self, path: PathId) -> usize {
+    fn room(&mut self, HopAt { path, .. }: HopAt) -> usize {
         if self.up.contains(path) { self.halves[path.index()].outbox.room_for_data() } else { 0 }
     }
 
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+    fn outbox<R>(&mut self, HopAt { path, .. }: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
         self.up.contains(path).then(|| write(&mut self.halves[path.index()].outbox))
     }
 }
@@ -214,7 +214,7 @@ impl Wires {
     /// Puts frames of a client that is no [`Connection`] on a path, as its hop would.
     pub(crate) fn send(&mut self, path: PathId, frame: &Frame<'_>) {
         // What does not fit is lost; a path may lose things.
-        let _ = self.sides[0].boxes.outbox(path, |out| out.frame(frame));
+        let _ = self.sides[0].boxes.outbox(path.into(), |out| out.frame(frame));
     }
 
     /// The one connection of an end, if it is there.

@@ -163,11 +163,14 @@ pub(crate) enum KeysCommand {
     ImportCoin(ImportCoinArgs),
     /// Writes a key to a file, under a passphrase unless --plain says otherwise
     Export(ExportArgs),
-    /// Has a new Encryption key take over from the active ones with the same party
+    /// Has a new Encryption key take over from the active ones with the same party, or relays replace a RAIDA key's numbers
     ///
     /// The new key opens connections from now on; the old ones are still accepted, until --old-until or until they are
     /// removed. Servers first: a server accepts every active key, so it imports the new one before the client rotates
     /// to it. docs/keys.md has the steps.
+    ///
+    /// With raida:PRINCIPAL.ROLE and --base or --relays, the relays replace the numbers of that key; at least 16 have to.
+    /// Stop programs that use it first. Exit code 3: some relays were missing; say it again.
     Rotate(RotateArgs),
     /// Ends the use of an Encryption key for good; its secret is erased
     ///
@@ -322,12 +325,21 @@ pub(crate) struct ExportArgs {
 /// Flags of `keys rotate`.
 #[derive(Debug, Args)]
 pub(crate) struct RotateArgs {
-    /// The party: its name or principal, or the id of a key with it
+    /// The party: its name or principal, or the id of a key with it; or a RAIDA key, raida:PRINCIPAL.ROLE
     #[arg(value_name = "KEY")]
     pub(crate) key: KeyRef,
     /// The id of a key with this party that is in the folder already; without it a new one is drawn
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(crate) to: Option<KeyId>,
+    /// With a RAIDA key: relay 0; relays 1 to 24 at the 24 ports that follow
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["relays", "to", "old_until", "expires"])]
+    pub(crate) base: Option<SocketAddr>,
+    /// With a RAIDA key: a file with 25 lines, IP:PORT, relay 0 first
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "old_until", "expires"])]
+    pub(crate) relays: Option<PathBuf>,
+    /// With a RAIDA key: how long each relay has in each of the two steps, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
     /// Until when the old keys are accepted; without it until they are removed
     #[arg(long, value_name = "WHEN")]
     pub(crate) old_until: Option<When>,

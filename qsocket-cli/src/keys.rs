@@ -1,5 +1,6 @@
 //! `qsocket keys`.
 
+mod rotate;
 mod transfer;
 mod verify;
 
@@ -284,6 +285,12 @@ fn raida_installed(
 }
 
 fn rotate(this: &Session, args: &RotateArgs) -> anyhow::Result<ExitCode> {
+    if let KeyRef::Raida(principal, role) = args.key {
+        return rotate::rotate(this, args, (principal, role));
+    }
+    if args.base.is_some() || args.relays.is_some() {
+        bail!("--base and --relays are for RAIDA keys: name one as raida:PRINCIPAL.ROLE");
+    }
     let store = this.store()?;
     let ring = store.keyring()?;
     let found = matching(&store, &ring, &args.key)?;

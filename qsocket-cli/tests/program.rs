@@ -512,3 +512,63 @@ fn the_library_finds_what_the_program_made() {
     assert_eq!(format!("{:?}", key.id()), id);
     assert_eq!(store.raida_key(own, Role::Server).unwrap().principal(), own);
 }
+
+#[test]
+fn relays_replace_the_numbers_of_a_raida_key() {
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let keys = Provision::generate(1, 1, 0).unwrap();
+    let client = &keys.clients[0];
+    let relays = runtime.block_on(async {
+        LocalRaida::builder().start_with_keys([client], Vec::<raida_relay::LocalServer>::new()).unwrap()
+    });
+    let relay = |n| qsocket::PathId::new(n).unwrap();
+    let lines: Vec<_> = relays.addresses().iter().map(ToString::to_string).collect();
+    let list = place.file("relays", lines.join("\n"));
+    for side in ["a", "thief"] {
+        KeyStore::create(place.path(side)).unwrap().install_raida_key(client).unwrap();
+    }
+    let raida = "raida:1.0.1.client";
+    let (rotate, verify) = (["rotate", raida, "--relays", &list], ["verify", raida, "--relays", &list]);
+    let stands =
+        || KeyStore::open(place.path("a")).unwrap().raida_key(client.principal(), client.role()).unwrap();
+    let old_file = place.path("a").join("raida/.1.0.1.client.old.toml");
+
+    // Too few: nothing changes.
+    runtime.block_on(async {
+        for n in 0..10 {
+            relays.stop_relay(relay(n)).await;
+        }
+    });
+    let told = place.fails("a", &rotate);
+    assert!(told.contains("15 relays drew") && told.contains("relay 9: unreachable"), "{told}");
+    assert!(stands().same_numbers(client) && !old_file.exists());
+    // Some are missing: they keep the old number, and so does the file.
+    runtime.block_on(async { (1..10).for_each(|n| relays.start_relay(relay(n)).unwrap()) });
+    let out = place.keys("a", &rotate);
+    assert_eq!(out.status.code(), Some(3), "{}{}", text(&out.stdout), text(&out.stderr));
+    assert!(text(&out.stdout).contains("24 of 25 relays know the new number alone"), "{}", text(&out.stdout));
+    let mixed = stands();
+    let same = |n| mixed.number(relay(n)).expose() == client.number(relay(n)).expose();
+    assert!(same(0) && !(1..25).any(same));
+    assert_eq!(fs::metadata(&old_file).unwrap().mode() & 0o777, 0o600);
+    runtime.block_on(async { relays.start_relay(relay(0)).unwrap() });
+    assert!(place.done("a", &verify).contains("25 of 25 relays hold the key"));
+    assert_eq!(place.keys("thief", &verify).status.code(), Some(1), "one relay of 25");
+    // Said again, it is done with all, and nothing is left of the old one.
+    let json = place.json("a", &rotate);
+    assert_eq!((&json["rotated"], json["missing"].as_array().map(Vec::len)), (&Value::from(25), Some(0)));
+    assert!(!old_file.exists());
+    assert!(place.done("a", &verify).contains("25 of 25 relays hold the key"));
+    assert!(text(&place.keys("thief", &verify).stdout).contains("0 of 25 relays hold the key"));
+    assert!(place.fails("a", &["rotate", "1.0.7", "--relays", &list]).contains("raida:PRINCIPAL.ROLE"));
+    assert!(place.fails("a", &["rotate", raida]).contains("--base or --relays"));
+
+    // Stopped between the file and the relays: the file before it has the numbers that count.
+    let (now, lost) = (stands(), Provision::generate(1, 1, 0).unwrap());
+    let store = KeyStore::open(place.path("a")).unwrap();
+    store.replace_raida_key(&now, &now, &lost.clients[0]).unwrap();
+    assert!(store.replace_raida_key(&now, &now, client).is_err(), "another key stands there by now");
+    assert!(place.done("a", &rotate).contains("25 of 25"));
+    assert!(place.done("a", &verify).contains("25 of 25") && !old_file.exists());
+}

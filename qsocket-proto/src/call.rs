@@ -39,6 +39,11 @@ pub enum Service {
     WithdrawName = 8,
     /// How a name stands at this relay.
     DescribeName = 9,
+    /// A server says at which addresses it is reached.
+    /// A server says at which addresses it is reached (section 20).
+    Register = 16,
+    /// A principal has its number with the relay replaced (section 20).
+    RotateKey = 17,
 }
 
 impl Service {
@@ -54,6 +59,8 @@ impl Service {
             7 => Self::RenewName,
             8 => Self::WithdrawName,
             9 => Self::DescribeName,
+            16 => Self::Register,
+            17 => Self::RotateKey,
             _ => return None,
         })
     }

@@ -47,7 +47,7 @@ use crate::endpoint::Input;
 use crate::frame::RouteError;
 use crate::hop::Outbox;
 use crate::ids::{
-    ConnectionId, Direction, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId,
+    ConnectionId, Direction, HopAt, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId,
 };
 use crate::open::{Parameters, Refusal};
 use crate::path::PathCounter;
@@ -101,11 +101,11 @@ const GAP_BYTES: u64 = 4 << 20;
 
 /// Where a connection puts its frames: the outboxes of the 25 hops.
 pub trait Hops {
-    /// Bytes that the outbox of `path` takes now; 0 if the hop is down or its queue is full.
-    fn room(&mut self, path: PathId) -> usize;
+    /// Bytes that the outbox of a hop takes now; 0 if the hop is down or its queue is full.
+    fn room(&mut self, at: HopAt) -> usize;
 
-    /// Hands over the outbox of `path`; `None` if the hop is down.
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R>;
+    /// Hands over the outbox of a hop; `None` if it is down.
+    fn outbox<R>(&mut self, at: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R>;
 }
 
 /// What happened that the application may wait for.
@@ -230,6 +230,8 @@ pub struct Connection {
     sending_cursor: StreamId,
     /// When the first small block that is held leaves at the latest; settled by every `transmit`.
     held_until: Option<Instant>,
+    /// When to look at blocks that are with the peer in part.
+    late: BTreeSet<(Instant, StreamId, u64)>,
     next_local: u32,
     next_peer: u32,
     accept_queue: VecDeque<StreamId>,
@@ -593,9 +595,14 @@ impl Connection {
         p.retry_at = Some(now);
     }
 
-    /// The hop to a relay broke, or its relay ended the route: what was under way on it is lost.
-    pub fn handle_path_down(&mut self, now: Instant, path: PathId) {
+    /// The hop to a relay broke: what was under way on it is lost. Nothing happens if another hop of the path carries the
+    /// connection meanwhile.
+    pub fn handle_path_down(&mut self, now: Instant, at: impl Into<HopAt>) {
+        let HopAt { path, nth } = at.into();
         let p = self.paths.get_mut(path);
+        if p.nth != nth {
+            return;
+        }
         p.hop_up = false;
         p.announce = false;
         p.retry_at = None;
@@ -606,7 +613,14 @@ impl Connection {
     }
 
     /// OPEN or ATTACH for this connection came in on a path (server).
-    fn handle_join(&mut self, now: Instant, path: PathId, route: RouteId, opened: bool, before: PathCounter) {
+    fn handle_join(
+        &mut self,
+        now: Instant,
+        (at, route): (HopAt, RouteId),
+        opened: bool,
+        before: PathCounter,
+    ) {
+        let path = at.path;
         let p = self.paths.get_mut(path);
         if p.route.is_some() {
             p.down();
@@ -614,6 +628,7 @@ impl Connection {
         p.hop_up = true;
         p.counter.add(before);
         p.route = Some(route);
+        p.nth = at.nth;
         p.joined = if opened { Joined::Opened } else { Joined::Attached };
         if self.reply.is_some() && opened {
             self.reply_due.insert(path);
@@ -651,7 +666,9 @@ impl Connection {
             Input::Congested { bytes } => self.paths.get_mut(path).flow.on_congested(now, bytes),
             Input::RouteError { reason } => self.handle_route_error(now, path, reason),
             Input::Detached => self.handle_route_error(now, path, RouteError::Lost),
-            Input::Join { route, opened, before } => self.handle_join(now, path, route, opened, before),
+            Input::Join { nth, route, opened, before } => {
+                self.handle_join(now, (HopAt { path, nth }, route), opened, before);
+            }
         }
     }
 
@@ -680,6 +697,7 @@ impl Connection {
         }
         self.lose_patience(now);
         self.notice_sleep(now);
+        self.look_for_late(now);
         if self.probe_at().is_some_and(|t| t <= now) {
             self.probe(now);
         }
@@ -709,6 +727,7 @@ impl Connection {
             (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
             (self.held_until.filter(|_| established), "small writes and openings that are held"),
+            (self.late.first().map(|(at, ..)| *at).filter(|_| established), "something late"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),
             (if established { keepalive } else { None }, "keepalive"),

@@ -10,7 +10,7 @@ pub use acceptor::{Admission, MAX_UNCONFIRMED, PENDING_BYTES, PENDING_IDS, QUORU
 
 use crate::connection::{Config, Connection, Dial, Hops};
 use crate::frame::{Frame, RouteError};
-use crate::ids::{ConnectionId, PathId, PathSet, Principal, RELAYS, Role, RouteId};
+use crate::ids::{ConnectionId, HopAt, PathId, PathSet, Principal, RELAYS, Role, RouteId};
 use crate::open::{MixedFamilies, OpenHeader};
 use crate::path::PathCounter;
 use acceptor::{Acceptor, Offer, Outcome};
@@ -48,6 +48,8 @@ pub enum Input<'a> {
     Detached,
     /// The client joins this path (server).
     Join {
+        /// Which of the path's hops brought it.
+        nth: u8,
         /// What the relay calls the connection on this hop.
         route: RouteId,
         /// By OPEN, not by ATTACH.
@@ -86,11 +88,13 @@ pub struct Endpoint {
     role: Role,
     config: Arc<Config>,
     rng: Box<dyn CryptoRng + Send>,
-    up: PathSet,
+    /// The hops that stand, by path: bit `nth`.
+    up: [u8; RELAYS],
     next: u32,
     entries: BTreeMap<Handle, Entry>,
     by_key: BTreeMap<Key, Handle>,
-    routes: [BTreeMap<RouteId, Handle>; RELAYS],
+    /// By path, then by hop.
+    routes: [BTreeMap<(u8, RouteId), Handle>; RELAYS],
     acceptor: Option<Acceptor>,
 }
 
@@ -99,7 +103,7 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("principal", &self.principal)
             .field("role", &self.role)
-            .field("up", &self.up)
+            .field("up", &self.up())
             .field("connections", &self.entries.len())
             .finish_non_exhaustive()
     }
@@ -134,7 +138,7 @@ impl Endpoint {
             role,
             config,
             rng,
-            up: PathSet::EMPTY,
+            up: [0; RELAYS],
             next: 1,
             entries: BTreeMap::new(),
             by_key: BTreeMap::new(),
@@ -153,9 +157,9 @@ impl Endpoint {
         self.role
     }
 
-    /// The hops that stand.
+    /// The paths with a hop that stands.
     pub fn up(&self) -> PathSet {
-        self.up
+        PathId::all().zip(self.up).filter(|(_, hops)| *hops != 0).map(|(path, _)| path).collect()
     }
 
     /// Relays whose share was not the one that the client made, by path: how often.
@@ -188,54 +192,64 @@ impl Endpoint {
         let route = RouteId(handle.0);
         let client = dial.client;
         let mut connection = Connection::dial(now, route, dial, self.config.clone(), &mut *self.rng)?;
-        for path in self.up.iter() {
+        for path in self.up().iter() {
             connection.handle_path_up(now, path);
         }
         for routes in &mut self.routes {
-            routes.insert(route, handle);
+            routes.insert((0, route), handle);
         }
         let key = (client, connection.id());
         self.entries.insert(handle, Entry { key, header: Arc::default(), unconfirmed: false });
         Ok((handle, connection))
     }
 
-    /// The hop of a path stands. A client's caller then tells each connection,
+    /// A hop of a path stands. A client's caller then tells each connection,
     /// [`Connection::handle_path_up`].
-    pub fn path_up(&mut self, path: PathId) {
-        self.up.insert(path);
+    pub fn path_up(&mut self, at: impl Into<HopAt>) {
+        let HopAt { path, nth } = at.into();
+        self.up[path.index()] |= bit(nth);
     }
 
-    /// The hop of a path is gone. The caller then tells each connection, [`Connection::handle_path_down`].
-    pub fn path_down(&mut self, path: PathId) {
-        self.up.remove(path);
-        if let Some(acceptor) = &mut self.acceptor {
-            self.routes[path.index()].clear();
-            acceptor.path_down(path);
-        }
+    /// A hop of a path is gone. A client's caller then tells each connection, [`Connection::handle_path_down`], a
+    /// server's those that the hop carried; these are returned.
+    pub fn path_down(&mut self, at: impl Into<HopAt>) -> Vec<Handle> {
+        let HopAt { path, nth } = at.into();
+        self.up[path.index()] &= !bit(nth);
+        let Some(acceptor) = &mut self.acceptor else { return Vec::new() };
+        acceptor.hop_down(HopAt { path, nth });
+        let mut carried = Vec::new();
+        self.routes[path.index()].retain(|(hop, _), handle| {
+            if *hop == nth {
+                carried.push(*handle);
+            }
+            *hop != nth
+        });
+        carried
     }
 
     /// Finds out whose a frame is. Frames about the hop itself (PING, PONG, REKEY, CLOSE) and calls are the caller's.
     pub fn handle_frame<'a, H: Hops>(
         &mut self,
         now: Instant,
-        path: PathId,
+        at: impl Into<HopAt>,
         frame: Frame<'a>,
         hops: &mut H,
     ) -> Routed<'a> {
+        let at @ HopAt { path, nth } = at.into();
         match frame {
-            Frame::Data { route, offset, payload } => match self.routes[path.index()].get(&route) {
+            Frame::Data { route, offset, payload } => match self.routes[path.index()].get(&(nth, route)) {
                 Some(handle) => Routed::To(*handle, Input::Data { offset, payload }),
-                None => self.on_pending_data(now, path, (route, offset), payload, hops),
+                None => self.on_pending_data(now, at, (route, offset), payload, hops),
             },
-            Frame::Congested { route, bytes } => self.to(path, route, Input::Congested { bytes }),
-            Frame::RouteError { route, reason } => self.to(path, route, Input::RouteError { reason }),
+            Frame::Congested { route, bytes } => self.to(at, route, Input::Congested { bytes }),
+            Frame::RouteError { route, reason } => self.to(at, route, Input::RouteError { reason }),
             Frame::Detach { route } => {
                 let handle = match self.role {
-                    Role::Client => self.routes[path.index()].get(&route).copied(),
-                    Role::Server => self.routes[path.index()].remove(&route),
+                    Role::Client => self.routes[path.index()].get(&(nth, route)).copied(),
+                    Role::Server => self.routes[path.index()].remove(&(nth, route)),
                 };
                 if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.detach(path, route);
+                    acceptor.detach(at, route);
                 }
                 handle.map_or(Routed::Nothing, |handle| Routed::To(handle, Input::Detached))
             }
@@ -244,9 +258,9 @@ impl Endpoint {
                     return Routed::Nothing;
                 }
                 let Ok(decoded) = OpenHeader::decode(header) else {
-                    return refuse(hops, path, route, RouteError::NotYours);
+                    return refuse(hops, at, route, RouteError::NotYours);
                 };
-                if let Some(joined) = self.join(path, route, &decoded, header, true, hops) {
+                if let Some(joined) = self.join(at, route, &decoded, header, true, hops) {
                     if let (Routed::To(..), Some(acceptor)) = (&joined, &mut self.acceptor) {
                         acceptor.judge(path, &decoded, share, proof);
                     }
@@ -254,7 +268,7 @@ impl Endpoint {
                 }
                 let busy = self.is_busy(decoded.client);
                 let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
-                let offer = Offer { path, route, header: decoded, encoded: header, share, proof };
+                let offer = Offer { at, route, header: decoded, encoded: header, share, proof };
                 let outcome = acceptor.open(now, offer, busy, hops, &mut *self.rng);
                 self.on_outcome(now, outcome)
             }
@@ -263,11 +277,11 @@ impl Endpoint {
                     return Routed::Nothing;
                 }
                 let Ok(decoded) = OpenHeader::decode(header) else {
-                    return refuse(hops, path, route, RouteError::NotYours);
+                    return refuse(hops, at, route, RouteError::NotYours);
                 };
-                match self.join(path, route, &decoded, header, false, hops) {
+                match self.join(at, route, &decoded, header, false, hops) {
                     Some(joined) => joined,
-                    None => refuse(hops, path, route, RouteError::UnknownConnection),
+                    None => refuse(hops, at, route, RouteError::UnknownConnection),
                 }
             }
             Frame::Ping { .. }
@@ -291,9 +305,9 @@ impl Endpoint {
         let Some(entry) = self.entries.remove(&handle) else { return };
         self.by_key.remove(&entry.key);
         for (path, routes) in PathId::all().zip(&mut self.routes) {
-            routes.retain(|route, of| {
+            routes.retain(|(nth, route), of| {
                 if *of == handle {
-                    detach(hops, path, *route);
+                    detach(hops, HopAt { path, nth: *nth }, *route);
                 }
                 *of != handle
             });
@@ -329,15 +343,15 @@ impl Endpoint {
         entries.filter(|e| e.unconfirmed).count()
     }
 
-    fn to<'a>(&self, path: PathId, route: RouteId, input: Input<'a>) -> Routed<'a> {
-        let handle = self.routes[path.index()].get(&route);
+    fn to<'a>(&self, at: HopAt, route: RouteId, input: Input<'a>) -> Routed<'a> {
+        let handle = self.routes[at.path.index()].get(&(at.nth, route));
         handle.map_or(Routed::Nothing, |handle| Routed::To(*handle, input))
     }
 
     /// Lets a path join the connection that a header names, if there is one and the header is its own.
     fn join<'a, H: Hops>(
         &mut self,
-        path: PathId,
+        at @ HopAt { path, nth }: HopAt,
         route: RouteId,
         decoded: &OpenHeader,
         header: &[u8],
@@ -348,28 +362,28 @@ impl Endpoint {
         let entry = self.entries.get(&handle)?;
         if *entry.header != *header {
             self.acceptor.iter_mut().for_each(|a| a.other_headers[path.index()] += 1);
-            return Some(refuse(hops, path, route, RouteError::NotYours));
+            return Some(refuse(hops, at, route, RouteError::NotYours));
         }
         let routes = &mut self.routes[path.index()];
         routes.retain(|_, of| *of != handle);
-        routes.insert(route, handle);
-        Some(Routed::To(handle, Input::Join { route, opened, before: PathCounter::default() }))
+        routes.insert((nth, route), handle);
+        Some(Routed::To(handle, Input::Join { nth, route, opened, before: PathCounter::default() }))
     }
 
     fn on_pending_data<'a, H: Hops>(
         &mut self,
         now: Instant,
-        path: PathId,
+        at: HopAt,
         (route, offset): (RouteId, u32),
         payload: &mut [u8],
         hops: &mut H,
     ) -> Routed<'a> {
-        let Some(client) = self.acceptor.as_ref().and_then(|a| a.client_of(path, route)) else {
+        let Some(client) = self.acceptor.as_ref().and_then(|a| a.client_of(at, route)) else {
             return Routed::Nothing;
         };
         let busy = self.is_busy(client);
         let Some(acceptor) = &mut self.acceptor else { return Routed::Nothing };
-        let outcome = acceptor.hello(path, (route, offset), payload, busy, hops, &mut *self.rng);
+        let outcome = acceptor.hello(at, (route, offset), payload, busy, hops, &mut *self.rng);
         self.on_outcome(now, outcome)
     }
 
@@ -381,21 +395,26 @@ impl Endpoint {
         self.entries.insert(handle, Entry { key, header, unconfirmed: true });
         self.by_key.insert(key, handle);
         let mut connection = Connection::accepted(now, *accept, self.config.clone());
-        for (path, route, before) in joins {
-            self.routes[path.index()].insert(route, handle);
-            connection.handle_input(now, path, Input::Join { route, opened: true, before });
+        for (HopAt { path, nth }, route, before) in joins {
+            self.routes[path.index()].insert((nth, route), handle);
+            connection.handle_input(now, path, Input::Join { nth, route, opened: true, before });
         }
         Routed::New(handle, Box::new(connection))
     }
 }
 
-fn refuse<'a, H: Hops>(hops: &mut H, path: PathId, route: RouteId, reason: RouteError) -> Routed<'a> {
+fn refuse<'a, H: Hops>(hops: &mut H, at: HopAt, route: RouteId, reason: RouteError) -> Routed<'a> {
     // A full outbox loses the advice; the client's own deadline stands behind it.
-    hops.outbox(path, |out| out.frame(&Frame::RouteError { route, reason }));
+    hops.outbox(at, |out| out.frame(&Frame::RouteError { route, reason }));
     Routed::Nothing
 }
 
-fn detach<H: Hops>(hops: &mut H, path: PathId, route: RouteId) {
+/// The bit of a hop among those of its path.
+fn bit(nth: u8) -> u8 {
+    1u8.checked_shl(nth.into()).unwrap_or(0)
+}
+
+fn detach<H: Hops>(hops: &mut H, at: HopAt, route: RouteId) {
     // A relay that does not hear of it drops the route with the hop.
-    hops.outbox(path, |out| out.frame(&Frame::Detach { route }));
+    hops.outbox(at, |out| out.frame(&Frame::Detach { route }));
 }

@@ -22,7 +22,7 @@ mod vectors;
 pub use handshake::{Dial, Dialer, Established, HANDSHAKE_TIMEOUT, HandshakeError, Principals, Responder};
 pub use header::{REQUEST_HEADER, RequestHeader};
 pub use inbox::{INBOX_MAX, Inbox};
-pub use keepalive::{Beat, DEAD_AFTER, Keepalive, PING_AFTER};
+pub use keepalive::{Beat, DEAD_AFTER, DOUBTED_FOR, Keepalive, PING_AFTER};
 pub use message::{
     ACCEPT, Accept, DialledBy, FINISH, Hello, MAX_HELLO, MAX_OFFERS, REJECT, SUITE_AES_256_GCM_SHA256,
     VERSION_1, decode_finish,

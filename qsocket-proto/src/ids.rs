@@ -249,6 +249,27 @@ impl fmt::Debug for KeyId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u32);
 
+/// Hops of one path that a server has at once. A relay that is several processes has one from each: four processes, and
+/// for each one that was started again the hop that nobody has found dead yet.
+pub const MAX_HOPS_PER_PATH: u8 = 8;
+
+/// Names a hop of an endpoint: one of a path's. A client has one for each path, a server up to [`MAX_HOPS_PER_PATH`].
+/// `docs/protocol.md`, 20.8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HopAt {
+    /// Whose path.
+    pub path: PathId,
+    /// Which of the path's hops, below [`MAX_HOPS_PER_PATH`]. Given anew when a hop is gone.
+    pub nth: u8,
+}
+
+impl From<PathId> for HopAt {
+    /// The one hop of a client, the first one of a server.
+    fn from(path: PathId) -> Self {
+        Self { path, nth: 0 }
+    }
+}
+
 /// Names a route on one hop: which connection a frame belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);

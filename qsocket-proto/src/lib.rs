@@ -30,6 +30,8 @@ pub mod open;
 pub mod operators;
 pub mod path;
 pub mod raida_key;
+pub mod register;
 pub mod relay;
+pub mod rotate;
 pub mod share;
 pub mod stripe;

@@ -36,7 +36,11 @@ const CLEAN_ROUND_TRIPS: u32 = 8;
 /// What a path's round trip may differ from twice the median and still count as well: the noise of schedulers.
 const WELL_FLOOR: Duration = Duration::from_millis(20);
 
-/// Send times kept for round-trip samples: four a window are taken, and some remain behind a halved window.
+/// How much longer than usual an acknowledgement may take at least before what it is for counts as late: the peer's own
+/// delay ([`MAX_ACK_DELAY`](crate::connection::MAX_ACK_DELAY)) and the noise of schedulers.
+const LATE_FLOOR: Duration = Duration::from_millis(10);
+
+/// Send times kept for round-trip samples: about four of what is in flight, and more while that grows.
 const MARKERS: usize = 16;
 
 /// What an acknowledgement said about a path.
@@ -75,6 +79,8 @@ pub struct PathFlow {
     lost_at: Option<Instant>,
     srtt: Option<Duration>,
     rttvar: Duration,
+    /// The last sample: a queue that grows shows in it before it shows in the smoothed time.
+    latest: Duration,
     markers: VecDeque<(u64, Instant)>,
     /// The highest byte number that the peer is expected to report. ACKs alone are answered by nobody.
     awaited: u64,
@@ -106,6 +112,7 @@ impl PathFlow {
             lost_at: None,
             srtt: None,
             rttvar: Duration::ZERO,
+            latest: Duration::ZERO,
             markers: VecDeque::new(),
             awaited: 0,
             waiting_since: None,
@@ -127,8 +134,11 @@ impl PathFlow {
         self.sent += bytes as u64;
         self.awaited = self.sent;
         self.waiting_since.get_or_insert(now);
-        let last = self.markers.back().map_or(0, |m| m.0);
-        if self.markers.len() < MARKERS && (self.markers.is_empty() || self.sent - last >= self.window / 4) {
+        // Of what is in flight, not of the window: a path that is new and slow shows it in its first few frames.
+        let apart = self.in_flight() / 4;
+        if self.markers.len() < MARKERS
+            && self.markers.back().is_none_or(|(last, _)| self.sent - last >= apart)
+        {
             self.markers.push_back((self.sent, now));
         }
         offset
@@ -275,11 +285,25 @@ impl PathFlow {
         let overdue = self.backoff > 0
             || self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.timeout() / 2);
         let lossy = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) < calm);
-        !overdue && !lossy && srtt <= median * 2 + WELL_FLOOR
+        !overdue && !lossy && srtt.max(self.latest) <= median * 3 / 2 + WELL_FLOOR
+    }
+
+    /// When what was sent at `sent` is late: its acknowledgement usually comes by then. `None` before anything was
+    /// measured.
+    pub fn late_at(&self, sent: Instant) -> Option<Instant> {
+        Some(sent + self.srtt? + self.rttvar.max(LATE_FLOOR))
+    }
+
+    /// Whether what was sent at `sent` is late and the path does not move: a path whose queue grows acknowledges late,
+    /// but it acknowledges.
+    pub fn is_late(&self, now: Instant, sent: Instant) -> bool {
+        let still = self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.rtt() / 2);
+        still && self.late_at(sent).is_some_and(|at| at <= now)
     }
 
     /// Smoothing of RFC 9002, section 5.3.
     fn sample(&mut self, rtt: Duration) {
+        self.latest = rtt;
         match self.srtt {
             None => (self.srtt, self.rttvar) = (Some(rtt), rtt / 2),
             Some(srtt) => {
@@ -290,7 +314,7 @@ impl PathFlow {
     }
 
     fn rtt(&self) -> Duration {
-        self.srtt.unwrap_or(INITIAL_RTT)
+        self.srtt.map_or(INITIAL_RTT, |srtt| srtt.max(self.latest))
     }
 
     /// RFC 9002, section 6.2.1, between the two bounds.

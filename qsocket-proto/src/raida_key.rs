@@ -34,8 +34,8 @@ fn random<R: CryptoRng + ?Sized>(strength: Strength, rng: &mut R) -> Authenticit
     }
 }
 
-/// A second copy, for the relay's table.
-fn duplicate(number: &AuthenticityNumber) -> AuthenticityNumber {
+/// A second copy, for a relay's table.
+pub fn duplicate(number: &AuthenticityNumber) -> AuthenticityNumber {
     match number {
         AuthenticityNumber::Bits128(s) => {
             AuthenticityNumber::Bits128(Secret::build(|out| out.copy_from_slice(s.expose())))
@@ -53,7 +53,8 @@ fn is_zero(number: &AuthenticityNumber) -> bool {
     }
 }
 
-fn equal(a: &AuthenticityNumber, b: &AuthenticityNumber) -> bool {
+/// Whether two numbers are the same, in constant time.
+pub fn equal(a: &AuthenticityNumber, b: &AuthenticityNumber) -> bool {
     a.expose().ct_eq(b.expose()).into()
 }
 
@@ -170,6 +171,11 @@ pub type RelayTable = BTreeMap<(Principal, Role), AuthenticityNumber>;
 /// The table of the relay at `path` for a set of keys. Of two keys for one principal and role, the later counts.
 pub fn relay_table<'a>(keys: impl IntoIterator<Item = &'a RaidaKey>, path: PathId) -> RelayTable {
     keys.into_iter().map(|k| ((k.principal, k.role), duplicate(k.number(path)))).collect()
+}
+
+/// A second copy of a table.
+pub fn duplicate_table(table: &RelayTable) -> RelayTable {
+    table.iter().map(|(who, number)| (*who, duplicate(number))).collect()
 }
 
 /// Who is missing in the newer table, or has another number there: hops built with the older one do not count.

@@ -23,7 +23,7 @@ pub use quota::{
     Quota,
 };
 pub use router::{
-    Action, HopId, HopInfo, MAX_ADDRESSES, MAX_CONNECTIONS_PER_CLIENT, OpenFacts, REDIAL_AT_MOST, ReadHeader,
-    RegisterError, Registration, Router, RouterConfig, Verdict, WAIT_FOR_SERVER, WAITING_BYTES,
+    Action, ClaimError, HopId, HopInfo, MAX_ADDRESSES, MAX_CONNECTIONS_PER_CLIENT, OpenFacts, REDIAL_AT_MOST,
+    ReadHeader, RegisterError, Registration, Router, RouterConfig, Verdict, WAIT_FOR_SERVER, WAITING_BYTES,
     WAITING_BYTES_PER_ROUTE, is_public_unicast,
 };

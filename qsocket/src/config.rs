@@ -14,7 +14,7 @@ use crate::exchange::KeyReceiver;
 use crate::keys::{KeyFileError, LiveKeys, SharedKey, StoreError};
 use crate::names::Dns;
 use crate::resolve::ConfigNames;
-pub use membership::Membership;
+pub use membership::{DialledBy, Membership, Registration};
 pub use qsocket_files::settings::{MAX_FILE_BYTES, SettingsError};
 use qsocket_net::Transport;
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
@@ -174,11 +174,22 @@ impl Config {
         }
         match (self.first.role(), membership.role(), membership.listen()) {
             (Role::Client, Role::Client, None) | (Role::Server, Role::Server, Some(_)) => {}
+            (Role::Server, Role::Server, None) if membership.opens_no_port().is_some() => {}
             (Role::Server, Role::Server, None) => return Err(SettingError::ListenMissing(network)),
             (Role::Client, Role::Client, Some(_)) => return Err(SettingError::ListenOfClient),
             (first, found, _) => return Err(SettingError::Roles { first, found }),
         }
         self.more.push(membership);
+        Ok(self)
+    }
+
+    /// Has a server register an address with the relays of its first network itself; see
+    /// [`Membership::with_registration`], which is for further ones.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_registration(mut self, registration: Registration) -> Result<Self, SettingError> {
+        self.first = self.first.with_registration(registration)?;
         Ok(self)
     }
 
@@ -440,6 +451,15 @@ pub enum SettingError {
         "network {0} is not the first, so this server listens for it at 25 more ports; write `listen = \"IP:PORT\"`, the first of them"
     )]
     ListenMissing(u16),
+    /// A client is reached nowhere.
+    #[error("`register` is for servers, and this RAIDA key has the role client; remove it")]
+    RegistrationOfClient,
+    /// An address that cannot be registered.
+    #[error("register: {0}")]
+    Registration(AddressError),
+    /// More addresses than relays take.
+    #[error("register: a server registers at most {} addresses", qsocket_proto::relay::MAX_ADDRESSES)]
+    TooManyRegistrations,
     /// A client does not listen.
     #[error("`listen` is for servers, and this RAIDA key has the role client; remove it")]
     ListenOfClient,

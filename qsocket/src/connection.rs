@@ -6,7 +6,7 @@ use qsocket_net::clock;
 use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
-use qsocket_proto::ids::{PathId, PathSet, StreamId};
+use qsocket_proto::ids::{HopAt, PathSet, StreamId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -239,18 +239,18 @@ impl Sink<'_> {
     /// Gives what was written to the sockets.
     pub(crate) fn flush(&mut self, now: Instant) {
         for path in std::mem::take(&mut self.dirty).iter() {
-            self.network.hop(path).flush(now);
+            self.network.hops(path).flush(now);
         }
     }
 }
 
 impl Hops for Sink<'_> {
-    fn room(&mut self, path: PathId) -> usize {
-        self.network.hop(path).room()
+    fn room(&mut self, at: HopAt) -> usize {
+        self.network.hop(at).room()
     }
 
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
-        self.dirty.insert(path);
-        self.network.hop(path).write(write)
+    fn outbox<R>(&mut self, at: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        self.dirty.insert(at.path);
+        self.network.hop(at).write(write)
     }
 }

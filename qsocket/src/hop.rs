@@ -15,11 +15,13 @@ use qsocket_proto::hop::{
     Beat, Dial, Dialer, DialledBy, Established, HANDSHAKE_TIMEOUT, HopLimits, Inbox, Keepalive, Opener,
     Outbox, Principals, Responder, Sealer,
 };
-use qsocket_proto::ids::{PathId, Principal, Role};
+use qsocket_proto::ids::{HopAt, MAX_HOPS_PER_PATH, PathId, Principal, Role};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// DATA bytes that wait in one hop's outbox: a few stripes of the largest block, so that what has to wait does so
 /// where the scheduler can still choose another path.
@@ -41,6 +43,10 @@ const ENCOURAGED_AT_MOST: Duration = Duration::from_secs(1);
 /// Over how long such attempts are spread: 25 handshakes in a quarter of a second are a small load.
 const ENCOURAGED_WITHIN: Duration = Duration::from_millis(250);
 
+/// How long a server waits for a relay that is to dial it before it dials that relay: the relay's own longest wait is
+/// as long.
+const RELAY_DIALS_WITHIN: Duration = Duration::from_secs(30);
+
 /// The sending half.
 struct Sending {
     outbox: Outbox,
@@ -48,16 +54,133 @@ struct Sending {
     socket: Arc<Socket>,
     /// The socket did not take everything; the hop's task waits until it does.
     stuck: bool,
+    /// Cancelled when the hop ends, or has to.
+    over: CancellationToken,
 }
 
-/// One of the 25.
+/// The hops of one path: one of a client; of a server one for each process that its relay is.
+pub(crate) struct Hops {
+    hops: Box<[Hop]>,
+    /// Which of them are in use, the oldest first. Held while one comes or goes, so that the endpoint knows what stands.
+    taken: Mutex<Vec<u8>>,
+    /// A hop is gone.
+    down: Notify,
+    error: Mutex<Option<String>>,
+}
+
+impl Hops {
+    pub(crate) fn new(role: Role) -> Self {
+        let most = if role == Role::Server { MAX_HOPS_PER_PATH } else { 1 };
+        Self {
+            hops: (0..most).map(|_| Hop::new()).collect(),
+            taken: Mutex::default(),
+            down: Notify::new(),
+            error: Mutex::new(None),
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `nth` is what a hop was given when it was built.
+    pub(crate) fn get(&self, nth: u8) -> &Hop {
+        &self.hops[usize::from(nth)]
+    }
+
+    /// One that stands.
+    pub(crate) fn any(&self) -> Option<&Hop> {
+        self.hops.iter().find(|hop| hop.is_up())
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.any().is_some()
+    }
+
+    /// Resolves when no hop stands.
+    async fn is_down(&self) {
+        loop {
+            let down = self.down.notified();
+            tokio::pin!(down);
+            down.as_mut().enable();
+            if !self.is_up() {
+                return;
+            }
+            down.await;
+        }
+    }
+
+    /// Why the last hop was lost or could not be built.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_error(&self, error: impl ToString) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    /// Whether the socket of one takes no more for now.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.hops.iter().any(Hop::is_stuck)
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.hops.iter().find_map(Hop::local_addr)
+    }
+
+    /// Seals what waits, and gives it to the sockets.
+    pub(crate) fn flush(&self, now: Instant) {
+        for hop in &self.hops {
+            hop.flush(now);
+        }
+    }
+
+    /// Takes a hop into use. If the path has as many as it may have, the oldest gives way. The others are asked for a
+    /// sign of life: a relay that builds another hop may be one that lost the one before.
+    fn enter(&self, network: &Network, path: PathId, sending: Sending) -> HopAt {
+        let mut taken = self.taken();
+        let free = (0..).zip(&self.hops).map(|(nth, _)| nth).find(|nth| !taken.contains(nth));
+        let nth = free.unwrap_or_else(|| taken.remove(0));
+        let (at, hop) = (HopAt { path, nth }, self.get(nth));
+        if let Some(old) = hop.sending().replace(sending) {
+            old.over.cancel();
+            hop.asked().clear();
+            network.hop_is_down(at);
+        }
+        for other in taken.iter() {
+            self.get(*other).doubted.notify_one();
+        }
+        taken.push(nth);
+        network.hop_is_up(at);
+        at
+    }
+
+    /// Takes a hop out of use, unless another one has its place.
+    fn leave(&self, network: &Network, at: HopAt, socket: &Arc<Socket>) {
+        let mut taken = self.taken();
+        let hop = self.get(at.nth);
+        {
+            let mut sending = hop.sending();
+            if !sending.as_ref().is_some_and(|s| Arc::ptr_eq(&s.socket, socket)) {
+                return;
+            }
+            *sending = None;
+        }
+        hop.asked().clear();
+        network.hop_is_down(at);
+        taken.retain(|nth| *nth != at.nth);
+        drop(taken);
+        self.down.notify_waiters();
+    }
+}
+
+/// One hop.
 pub(crate) struct Hop {
     sending: Mutex<Option<Sending>>,
     /// There is something for the hop's task to send.
     stuck: Notify,
-    /// A newer hop took this one's place.
-    replaced: Notify,
-    error: Mutex<Option<String>>,
+    /// The hop's task finds out whether the other end still lives.
+    doubted: Notify,
     /// Calls to the relay that it has not answered.
     asked: Mutex<Calls<oneshot::Sender<Reply>>>,
     /// Places for calls of the relay that are not answered.
@@ -65,12 +188,11 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             sending: Mutex::new(None),
             stuck: Notify::new(),
-            replaced: Notify::new(),
-            error: Mutex::new(None),
+            doubted: Notify::new(),
             asked: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_CALLS)),
         }
@@ -81,25 +203,16 @@ impl Hop {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_up(&self) -> bool {
+    fn is_up(&self) -> bool {
         self.sending().is_some()
     }
 
     /// Whether the socket takes no more for now.
-    pub(crate) fn is_stuck(&self) -> bool {
+    fn is_stuck(&self) -> bool {
         self.sending().as_ref().is_some_and(|s| s.stuck)
     }
 
-    /// Why the hop was lost or could not be built, last time.
-    pub(crate) fn last_error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_error(&self, error: impl ToString) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-    }
-
-    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+    fn local_addr(&self) -> Option<SocketAddr> {
         self.sending().as_ref().and_then(|s| s.socket.local_addr().ok())
     }
 
@@ -181,17 +294,47 @@ pub(crate) async fn keep(network: Arc<Network>, path: PathId) {
                 tracing::debug!(%path, "hop up");
                 let error = run(&network, path, hop).await;
                 tracing::debug!(%path, %error, "hop down");
-                network.hop(path).set_error(error);
+                network.hops(path).set_error(error);
             }
             Err(error) => {
                 tracing::debug!(%path, %error, "hop could not be built");
-                network.hop(path).set_error(error);
+                network.hops(path).set_error(error);
             }
         }
         if clock::now() - began > BACKOFF.1 {
             wait = BACKOFF.0;
         }
         rest(wait, network.health()).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// Server: dials one relay whenever no hop to it stands, so that it knows the addresses of this server, for as long as
+/// the endpoint lives. Where the server keeps its own hops this is at once; where the relay dials, it is when the relay
+/// stays away, because it may have forgotten where.
+pub(crate) async fn keep_registered(network: Arc<Network>, path: PathId) {
+    let mut wait = BACKOFF.0;
+    loop {
+        network.hops(path).is_down().await;
+        let began = clock::now();
+        let error = match dial(&network, path).await {
+            Ok(hop) => {
+                tracing::debug!(%path, "hop up");
+                run(&network, path, hop).await
+            }
+            Err(error) => error,
+        };
+        tracing::debug!(%path, %error, "hop down");
+        network.hops(path).set_error(error);
+        if clock::now() - began > BACKOFF.1 {
+            wait = BACKOFF.0;
+        }
+        if network.dials_out() {
+            rest(wait, network.health()).await;
+        } else {
+            // Time for the relay to dial. With jitter: relays that went together are dialled one after the other.
+            tokio::time::sleep(RELAY_DIALS_WITHIN.mul_f64(1.0 + OsRng.unit())).await;
+        }
         wait = (wait * 2).min(BACKOFF.1);
     }
 }
@@ -274,7 +417,7 @@ pub(crate) async fn answer(network: Arc<Network>, path: PathId, socket: Socket, 
             tracing::debug!(%path, "hop up");
             let error = run(&network, path, hop).await;
             tracing::debug!(%path, %error, "hop down");
-            network.hop(path).set_error(error);
+            network.hops(path).set_error(error);
         }
         Err(error) => tracing::debug!(%path, %error, "a dialler was refused"),
     }
@@ -336,25 +479,23 @@ pub(crate) async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()
 /// Takes the hop into use and runs it until it ends; returns why it did.
 async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     let Ready { established, mut inbox, outbox, socket } = ready;
-    let Established { sealer, mut opener, .. } = established;
-    let socket = Arc::new(socket);
-    let hop = network.hop(path);
+    let Established { sealer, mut opener, role, dialled_by, .. } = established;
+    let (socket, over, left) = (Arc::new(socket), CancellationToken::new(), CancellationToken::new());
+    let _over = over.clone().drop_guard();
     let now = clock::now();
-    let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false };
-    if hop.sending().replace(sending).is_some() {
-        hop.replaced.notify_waiters();
-        hop.asked().clear();
-        network.path_down(path);
+    let sending = Sending { outbox, sealer, socket: socket.clone(), stuck: false, over: over.clone() };
+    let hops = network.hops(path);
+    let at = hops.enter(network, path, sending);
+    let hop = network.hop(at);
+    if role == Role::Server {
+        let leave = (dialled_by == DialledBy::Principal).then(|| left.clone());
+        network.register(at, over.clone(), leave);
     }
-    let replaced = hop.replaced.notified();
-    tokio::pin!(replaced);
-    replaced.as_mut().enable();
-    network.path_up(path);
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
     let error = loop {
         let now = clock::now();
-        match take_records(network, path, &mut inbox, &mut opener, &mut keepalive, now) {
+        match take_records(network, at, &mut inbox, &mut opener, &mut keepalive, now) {
             Ok(true) => {
                 tokio::task::yield_now().await;
                 continue;
@@ -376,22 +517,15 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
                     Beat::Dead => break io::ErrorKind::TimedOut.into(),
                 }
             }
-            () = &mut replaced => return io::Error::other("the relay built a newer hop"),
+            () = hop.doubted.notified() => control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) }),
+            () = over.cancelled() => break io::Error::other("the relay built newer hops"),
+            () = left.cancelled() => {
+                control(hop, &Frame::Close { reason: CloseReason::Done });
+                break io::Error::other("the relay dials from now on");
+            }
         }
     };
-    let ours = |s: &Sending| Arc::ptr_eq(&s.socket, &socket);
-    let was_ours = {
-        let mut guard = hop.sending();
-        let was_ours = guard.as_ref().is_some_and(ours);
-        if was_ours {
-            *guard = None;
-        }
-        was_ours
-    };
-    if was_ours {
-        hop.asked().clear();
-        network.path_down(path);
-    }
+    hops.leave(network, at, &socket);
     error
 }
 
@@ -419,23 +553,23 @@ fn control(hop: &Hop, frame: &Frame<'_>) {
 /// Opens the records at hand and gives their frames away. True if more may wait.
 fn take_records(
     network: &Network,
-    path: PathId,
+    at: HopAt,
     inbox: &mut Inbox,
     opener: &mut Opener,
     keepalive: &mut Keepalive,
     now: Instant,
 ) -> io::Result<bool> {
-    let mut batch = network.batch(path, now);
+    let mut batch = network.batch(at, now);
     for _ in 0..RECORDS_PER_TURN {
         let Some(frames) = opener.next_record(inbox).map_err(io::Error::other)? else { return Ok(false) };
         keepalive.on_record(now);
         for frame in frames {
             match frame.map_err(io::Error::other)? {
-                Frame::Ping { token } => control(network.hop(path), &Frame::Pong { token }),
+                Frame::Ping { token } => control(network.hop(at), &Frame::Pong { token }),
                 Frame::Pong { token } => _ = keepalive.on_pong(now, token),
                 Frame::Close { reason } => return Err(closed(reason)),
-                Frame::Call { call, service, body } => network.on_call(path, call, service, body),
-                Frame::Answer { call, status, body } => network.on_answer(path, call, status, body),
+                Frame::Call { call, service, body } => network.on_call(at, call, service, body),
+                Frame::Answer { call, status, body } => network.on_answer(at, call, status, body),
                 frame => batch.frame(frame),
             }
         }

@@ -4,6 +4,7 @@
 //! `docs/keys.md` is the manual, `docs/configuration.md` describes the files.
 
 mod live;
+pub mod rotate;
 pub mod verify;
 
 pub(crate) use live::Keys;

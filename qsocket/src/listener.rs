@@ -14,7 +14,7 @@ use qsocket_proto::ids::{PathId, RELAYS, Role};
 use queue::Queue;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,6 +23,9 @@ use tokio::net::ToSocketAddrs;
 /// Dialers of one port whose handshake is not over: one relay dials each port, the rest is room for its retries
 /// and for strangers. The oldest leaves for the next, so that strangers who say nothing do not keep the relay out.
 const HANDSHAKES: usize = 64;
+
+/// In the place of the ports of a server that opens none.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Rest after a failed `accept` of a socket, for example when files run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -58,6 +61,9 @@ impl QSocketListener {
     /// or on the 25 addresses that the configuration gives. Port 0 takes any 25 free ports. That is for the first
     /// network; where further ones are served stands in the configuration.
     ///
+    /// Where all addresses that the configuration registers are dialled by the server, nothing is bound and `addr` does
+    /// not matter: the server is reached over the hops that it dials.
+    ///
     /// # Errors
     /// What stands in the way: the configuration, its key's role, an address in use.
     ///
@@ -82,6 +88,9 @@ impl QSocketListener {
             ));
         }
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing to listen at");
+        if let Some(address) = config.first().opens_no_port() {
+            return Self::start(config, (address, Vec::new()));
+        }
         for addr in tokio::net::lookup_host(addr).await? {
             match sockets(&config.transport, config.listen().ports.as_ref(), addr) {
                 Ok(sockets) => return Self::start(config, (addr, sockets)),
@@ -97,7 +106,10 @@ impl QSocketListener {
         for membership in config.more() {
             // `Config` holds no further membership of a server without an address.
             let addr = membership.listen().unwrap_or(addr);
-            let sockets = sockets(&config.transport, None, addr)?;
+            let (addr, sockets) = match membership.opens_no_port() {
+                Some(address) => (address, Vec::new()),
+                None => (addr, sockets(&config.transport, None, addr)?),
+            };
             more.push((membership.network(), Bound::of(addr, &sockets)?));
             all_sockets.push(sockets);
         }
@@ -106,6 +118,7 @@ impl QSocketListener {
             for (path, socket) in PathId::all().zip(sockets) {
                 network.spawn(serve(network.clone(), path, socket));
             }
+            network.keep_registered();
             network.spawn(network.clone().expire());
         }
         Ok(Self { endpoint, first, more, accepted: Queue::new(accepted) })
@@ -170,7 +183,8 @@ impl QSocketListener {
         Ok(self.first.local)
     }
 
-    /// The 25 addresses that the relays of the first network dial, by path.
+    /// The 25 addresses that the relays of the first network dial, by path; `0.0.0.0:0` each where the server dials them
+    /// and opens no port.
     pub fn ports(&self) -> &[SocketAddr; RELAYS] {
         &self.first.ports
     }
@@ -204,6 +218,9 @@ fn closed() -> io::Error {
 
 impl Bound {
     fn of(addr: SocketAddr, sockets: &[Listener]) -> io::Result<Self> {
+        if sockets.is_empty() {
+            return Ok(Self { local: addr, ports: [NOWHERE; RELAYS] });
+        }
         let mut ports = [addr; RELAYS];
         for (port, socket) in ports.iter_mut().zip(sockets) {
             *port = socket.local_addr()?;

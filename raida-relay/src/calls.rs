@@ -4,19 +4,25 @@
 use crate::hop::{End, Hop};
 use crate::names::{NamesFailed, is_about_names};
 use crate::posts::{Got, NewPost, Posted, Released};
+use crate::registry::{Registered, Rotated};
 use crate::state::{Batch, Core, lock};
+use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
 use qsocket_proto::call::{CALL_DEADLINE, Service, Status};
 use qsocket_proto::codec::Reader;
+use qsocket_proto::enrol::{RequestId, Subject};
 use qsocket_proto::exchange::{Get, admit, receipt};
 use qsocket_proto::frame::Frame;
 use qsocket_proto::ids::{CallId, Principal, Role};
+use qsocket_proto::register::Register;
+use qsocket_proto::relay::ClaimError;
+use qsocket_proto::rotate;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 /// How often lapsed posts are removed. They are not given out meanwhile; this is about their room.
@@ -25,6 +31,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Signals of one client, over all its hops, that may be with servers at once: so many exchanges of it does a server work
 /// on, and no client takes all the places for calls of a server's hop.
 const SIGNALS_PER_CLIENT: usize = 4;
+
+/// How often one principal in one role may change what the relay keeps of it: each change is written for good.
+const CHANGE_EVERY: Duration = Duration::from_secs(1);
 
 /// An answer as it comes from the other end of a hop.
 pub(crate) type Reply = (u8, Vec<u8>);
@@ -75,6 +84,8 @@ impl Core {
             (Some(Service::PostKey), Role::Client) => self.post_key(hop.principal, body).await,
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
+            (Some(Service::RotateKey), role) => self.rotate_key((hop.principal, role), body).await,
+            (Some(Service::Register), Role::Server) => self.register_itself(hop.principal, body).await,
             (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
             (Some(service), _) if is_about_names(service) => {
                 self.serve_name(service, hop.principal, body).await
@@ -133,6 +144,59 @@ impl Core {
             |who| [Role::Client, Role::Server].iter().any(|role| self.keys.import(who, *role).is_some());
         let done = self.names.serve(service, caller, body, knows).await;
         done.map_err(|error: NamesFailed| self.failed(&error))?.map(Zeroizing::new).map_err(Refused)
+    }
+
+    /// Takes the addresses that a server registers itself.
+    async fn register_itself(self: &Arc<Self>, server: Principal, body: &[u8]) -> Done {
+        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let Register { registrations } = Register::decode(body).map_err(|_| Refused(Status::Malformed))?;
+        let may = self.route(now(), &mut Batch::default(), |r| {
+            r.may_claim(server, &registrations).map(|()| r.has_claimed(server, &registrations))
+        });
+        match may {
+            // As after every new hop of this server: nothing is written.
+            Ok(true) => return Ok(Zeroizing::default()),
+            Ok(false) => {}
+            Err(error) => {
+                debug!(relay = %self.path, %server, %error, "a server may not register what it wants");
+                return Err(Refused(match error {
+                    ClaimError::Taken(_) => Status::Exists,
+                    ClaimError::TooMany => Status::Quota,
+                    ClaimError::NotPublic(_) => Status::NotPermitted,
+                }));
+            }
+        }
+        if !self.changes.admits(now(), (server, Role::Server)) {
+            return Err(Refused(Status::Busy));
+        }
+        let apply = || {
+            let (now, mut batch) = (now(), Batch::default());
+            // What the store took the router may refuse only where the operator was faster.
+            let _ = self.route(now, &mut batch, |r| r.claim(now, server, &registrations));
+            self.flush(now, &mut batch);
+        };
+        match registry.register(server, &registrations, &apply).await.map_err(|e| self.failed(&e))? {
+            Registered::Kept => Ok(Zeroizing::default()),
+            Registered::Taken => Err(Refused(Status::Exists)),
+            Registered::TooMany => Err(Refused(Status::Quota)),
+            Registered::Unknown => Err(Refused(Status::NotPermitted)),
+        }
+    }
+
+    /// Draws a number with a principal that takes the place of its present one when it is used.
+    async fn rotate_key(self: &Arc<Self>, who: (Principal, Role), body: &[u8]) -> Done {
+        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let hop = Subject { principal: who.0, role: who.1, relay: self.path, id: RequestId([0; 16]) };
+        let request = rotate::decode_request(hop, body).map_err(|_| Refused(Status::Malformed))?;
+        if !self.changes.admits(now(), who) {
+            return Err(Refused(Status::Busy));
+        }
+        let (answer, next) = request.answer(&mut OsRng);
+        match registry.rotate(who, &next, &|| self.set_next(who, &next)).await {
+            Ok(Rotated::Kept) => Ok(rotate::encode_answer(&answer)),
+            Ok(Rotated::Unknown) => Err(Refused(Status::NotPermitted)),
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
     fn failed(&self, error: &dyn Display) -> Refused {
@@ -227,6 +291,24 @@ impl Drop for Signalling<'_> {
                 held.remove(&self.from);
             }
         }
+    }
+}
+
+/// When principals last changed what the relay keeps of them.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(Mutex<BTreeMap<(Principal, Role), Instant>>);
+
+impl Changes {
+    /// Whether this one may change something now.
+    fn admits(&self, now: Instant, who: (Principal, Role)) -> bool {
+        let mut last = lock(&self.0);
+        // Who has a hop is known to the relay, so they are no more than principals.
+        last.retain(|_, at| now.duration_since(*at) < CHANGE_EVERY);
+        if last.contains_key(&who) {
+            return false;
+        }
+        last.insert(who, now);
+        true
     }
 }
 

@@ -14,6 +14,7 @@ mod notify;
 mod open_files;
 mod posts;
 mod principal;
+mod registry;
 mod run;
 mod state;
 mod status;

@@ -72,29 +72,50 @@ pub(crate) async fn respond(core: &Core, stream: Socket) -> Result<Up, Failed> {
 pub(crate) async fn dial(core: &Core, server: Principal, address: SocketAddr) -> Result<Up, Failed> {
     let deadline = Instant::now() + core.limits.handshake;
     timeout_at(deadline, async {
-        let key = core.keys.imported_key(server, Role::Server).ok_or(Failed::NoKey)?;
-        let stream = core.transport.connect(address).await?;
-        stream.tune()?;
-        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
-        let dial = Dial {
-            principal: server,
-            role: Role::Server,
-            relay: core.path,
-            dialled_by: DialledBy::Relay,
-            limits: core.limits.records,
-        };
-        let mut dialer = Dialer::new(now(), dial, key, &mut OsRng, &mut outbox);
-        loop {
-            send(core, &stream, &mut outbox).await?;
-            receive(core, &stream, &mut inbox).await?;
-            if let Some(established) = dialer.handle(now(), &mut inbox, &mut outbox)? {
-                send(core, &stream, &mut outbox).await?;
-                return Ok(Up { stream, established, inbox, outbox });
+        let next = core.keys.import_next(server, Role::Server);
+        if let Some(next) = next {
+            // The server has it if it got the answer and kept it. If not, the other one counts.
+            match dial_with(core, server, address, next).await {
+                Err(Failed::Handshake(HandshakeError::Rejected | HandshakeError::NotAuthentic)) => {}
+                Ok(mut up) => {
+                    up.established.rotated = true;
+                    return Ok(up);
+                }
+                Err(e) => return Err(e),
             }
         }
+        let key = core.keys.imported_key(server, Role::Server).ok_or(Failed::NoKey)?;
+        dial_with(core, server, address, key).await
     })
     .await
     .unwrap_or(Err(Failed::TimedOut))
+}
+
+async fn dial_with(
+    core: &Core,
+    server: Principal,
+    address: SocketAddr,
+    key: ImportedKey,
+) -> Result<Up, Failed> {
+    let stream = core.transport.connect(address).await?;
+    stream.tune()?;
+    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(core.limits.egress.outbox));
+    let dial = Dial {
+        principal: server,
+        role: Role::Server,
+        relay: core.path,
+        dialled_by: DialledBy::Relay,
+        limits: core.limits.records,
+    };
+    let mut dialer = Dialer::new(now(), dial, key, &mut OsRng, &mut outbox);
+    loop {
+        send(core, &stream, &mut outbox).await?;
+        receive(core, &stream, &mut inbox).await?;
+        if let Some(established) = dialer.handle(now(), &mut inbox, &mut outbox)? {
+            send(core, &stream, &mut outbox).await?;
+            return Ok(Up { stream, established, inbox, outbox });
+        }
+    }
 }
 
 async fn receive(core: &Core, stream: &Socket, inbox: &mut Inbox) -> Result<(), Failed> {
@@ -139,11 +160,19 @@ impl Principals for Asked<'_> {
         self.unknown.set(key.is_none());
         key
     }
+
+    fn next_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        self.keys.next_key(principal, role)
+    }
 }
 
 /// Reads the keys of the relay's table.
 impl Principals for Keys {
     fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
         self.import(principal, role)
+    }
+
+    fn next_key(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        self.import_next(principal, role)
     }
 }

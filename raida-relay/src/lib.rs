@@ -23,6 +23,7 @@ mod meter;
 pub mod names;
 pub mod posts;
 mod rate;
+pub mod registry;
 mod relay;
 mod roster;
 mod state;

@@ -1,7 +1,8 @@
 //! All 25 relays of a RAIDA on loopback.
 
-use crate::names::{MemoryNames, Registry, Terms};
+use crate::names::{self, MemoryNames, Terms};
 use crate::posts::{MemoryPosts, Posts};
+use crate::registry::{MemoryRegistry, Registry};
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
@@ -63,6 +64,7 @@ pub struct LocalRaidaBuilder {
     handles: Vec<Handle>,
     posts: Vec<Arc<dyn Posts>>,
     terms: Terms,
+    registration: bool,
 }
 
 impl LocalRaidaBuilder {
@@ -108,6 +110,12 @@ impl LocalRaidaBuilder {
         self
     }
 
+    /// Whether servers register their addresses over their hops; they may unless set.
+    pub fn registration(mut self, allowed: bool) -> Self {
+        self.registration = allowed;
+        self
+    }
+
     /// Starts 25 relays on 127.0.0.1. `tables` has one table a relay, in order.
     ///
     /// # Errors
@@ -120,7 +128,7 @@ impl LocalRaidaBuilder {
         tables: [RelayTable; RELAYS],
         servers: impl IntoIterator<Item = S>,
     ) -> io::Result<LocalRaida> {
-        let Self { network, base_port, limits, transport, handles, posts, terms } = self;
+        let Self { network, base_port, limits, transport, handles, posts, terms, registration } = self;
         let handles = if handles.is_empty() { vec![Handle::current()] } else { handles };
         let servers: Vec<LocalServer> = servers.into_iter().map(Into::into).collect();
         let mut seats = Vec::with_capacity(RELAYS);
@@ -135,15 +143,19 @@ impl LocalRaidaBuilder {
             // As long as the place: a relay that is started again has what it kept.
             let given = posts.iter().cycle().nth(path.index()).cloned();
             let posts = given.unwrap_or_else(|| Arc::new(MemoryPosts::default()));
-            let names = Registry::new(Arc::new(MemoryNames::default()), terms.clone());
-            let shape = Shape { path, network, dial_any_address: true, limits, transport, posts, names };
+            let names = names::Registry::new(Arc::new(MemoryNames::default()), terms.clone());
+            let memory = Arc::new(MemoryRegistry::default());
+            let registry = registration.then(|| memory.clone() as Arc<dyn Registry>);
+            let shape =
+                Shape { path, network, dial_any_address: true, limits, transport, posts, names, registry };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-            let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), &servers, listen, handle)?;
+            let known = (&servers[..], Vec::new(), RelayTable::new());
+            let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), known, listen, handle)?;
             let (address, handle) = (relay.local_addr(), handle.clone());
             let state = Mutex::new(State { relay: Some(relay), servers });
-            seats.push(Seat { shape, address, table, handle, state });
+            seats.push(Seat { shape, registry: memory, address, table, handle, state });
         }
         Ok(LocalRaida { seats })
     }
@@ -169,6 +181,7 @@ impl LocalRaidaBuilder {
 #[derive(Debug)]
 struct Seat {
     shape: Shape,
+    registry: Arc<MemoryRegistry>,
     address: SocketAddr,
     table: Arc<RwLock<RelayTable>>,
     handle: Handle,
@@ -202,6 +215,7 @@ impl LocalRaida {
             handles: Vec::new(),
             posts: Vec::new(),
             terms: Terms::default(),
+            registration: true,
         }
     }
 
@@ -242,7 +256,7 @@ impl LocalRaida {
     }
 
     /// The names that a relay keeps, stopped or not: to confirm payments as its operator does, or to let years pass.
-    pub fn names(&self, path: PathId) -> &Registry {
+    pub fn names(&self, path: PathId) -> &names::Registry {
         &self.seat(path).shape.names
     }
 
@@ -288,7 +302,7 @@ impl LocalRaida {
             let relay = Relay::spawn_shared(
                 seat.shape.clone(),
                 table,
-                &state.servers,
+                (&state.servers, seat.registry.claims(), seat.registry.next()),
                 seat.address.into(),
                 &seat.handle,
             )?;

@@ -1,7 +1,7 @@
 //! The names of `.raida` that this relay keeps: who holds which, until when, and what is paid. `docs/protocol.md`,
 //! section 19.
 //!
-//! The rules are functions of facts ([`rules`]); a store ([`Names`]) brings the facts and writes what follows, as one
+//! The rules are functions of facts; a store ([`Names`]) brings the facts and writes what follows, as one
 //! step. So memory, SQLite and PostgreSQL cannot differ in a rule.
 
 mod dns;

@@ -1,7 +1,8 @@
 //! One relay: its configuration, its handle, its numbers.
 
-use crate::names::Registry;
+use crate::names;
 use crate::posts::{PostQuota, Posts};
+use crate::registry::Registry;
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
 use crate::stats::Stats;
@@ -136,7 +137,9 @@ pub struct RelayConfig {
     /// Where it keeps the shares of keys that principals leave for each other.
     pub posts: Arc<dyn Posts>,
     /// The names that it keeps.
-    pub names: Registry,
+    pub names: names::Registry,
+    /// Where it keeps what principals change over their hops. `None`: they change nothing.
+    pub registry: Option<Arc<dyn Registry>>,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -168,23 +171,23 @@ impl Relay {
     /// # Errors
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
-        let RelayConfig { path, network, table, servers, listen, dial_any_address, limits, posts, names } =
-            config;
+        let RelayConfig { path, network, table, servers, listen, dial_any_address, .. } = config;
+        let RelayConfig { limits, posts, names, registry, .. } = config;
         let table = Arc::new(RwLock::new(table));
-        let shape =
-            Shape { path, network, dial_any_address, limits, transport: Transport::Tcp, posts, names };
-        Self::spawn_shared(shape, table, &servers, listen, handle)
+        let transport = Transport::Tcp;
+        let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, registry };
+        Self::spawn_shared(shape, table, (&servers, Vec::new(), RelayTable::new()), listen, handle)
     }
 
     pub(crate) fn spawn_shared(
         shape: Shape,
         table: Arc<RwLock<RelayTable>>,
-        servers: &[Server],
+        (servers, claims, next): (&[Server], Vec<Server>, RelayTable),
         at: Listen,
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport, posts, names } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts, names, registry } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -193,12 +196,13 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let core =
-            Core::new(path, limits, table, (transport, listener), handle.clone(), router, (posts, names));
+        let kept = (posts, names, registry);
+        let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, kept);
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
+        relay.core.set_claims(claims, next);
         relay.core.start();
         tracing::info!(relay = %path, address = %relay.address, "relay started");
         Ok(relay)
@@ -251,7 +255,7 @@ impl Relay {
     }
 
     /// The names that it keeps, with what its operator may do about them.
-    pub fn names(&self) -> &Registry {
+    pub fn names(&self) -> &names::Registry {
         &self.core.names
     }
 
@@ -298,5 +302,6 @@ pub(crate) struct Shape {
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
     pub(crate) posts: Arc<dyn Posts>,
-    pub(crate) names: Registry,
+    pub(crate) names: names::Registry,
+    pub(crate) registry: Option<Arc<dyn Registry>>,
 }

@@ -14,8 +14,13 @@ use std::collections::BTreeMap;
 pub struct Roster {
     /// The authenticity numbers of all who are admitted. Who is missing here is unknown.
     pub table: RelayTable,
-    /// The addresses of all servers.
+    /// Numbers that are to take the place of those, each when it is used.
+    pub next: RelayTable,
+    /// The addresses that servers have by the operator's hand.
     pub servers: Vec<Server>,
+    /// The addresses that servers registered themselves. One that its server may not have, because the operator gave it
+    /// to another since, does not count.
+    pub claims: Vec<Server>,
     /// Quotas other than [`Quota::default`].
     pub quotas: BTreeMap<(Principal, Role), Quota>,
 }

@@ -1,12 +1,14 @@
 //! What the tasks of one relay share.
 
-use crate::calls::Signals;
+use crate::Server;
+use crate::calls::{Changes, Signals};
 use crate::handshake::{self, Up};
 use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
-use crate::names::Registry;
+use crate::names;
 use crate::posts::{PostQuota, Posts};
 use crate::rate::Rate;
+use crate::registry::{Registry, Rotated};
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
@@ -14,12 +16,12 @@ use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
 use qsocket_net::{Listener, Lobby, Transport};
 use qsocket_proto::codec::Malformed;
-use qsocket_proto::crypto::schedule::hop::ImportedKey;
+use qsocket_proto::crypto::schedule::hop::{AuthenticityNumber, ImportedKey};
 use qsocket_proto::frame::{CloseReason, Frame, Frames, RouteError};
 use qsocket_proto::hop::{DialledBy, Established, Inbox, Keepalive, Opener};
 use qsocket_proto::ids::{PathId, Principal, Role, RouteId};
 use qsocket_proto::open::OpenHeader;
-use qsocket_proto::raida_key::{RelayTable, outdated};
+use qsocket_proto::raida_key::{RelayTable, duplicate, equal, outdated};
 use qsocket_proto::relay::{
     Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, RegisterError, Registration, Router,
     Verdict,
@@ -41,6 +43,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Such an error is logged at most this often: it comes back with every rest.
 const ACCEPT_LOGGED: Duration = Duration::from_secs(10);
 
+/// For how long it is known whose number changed: longer than a handshake takes, with the store behind it.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 /// State behind a lock is consistent between calls, so a panic elsewhere does not spoil it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,12 +56,23 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Keys {
     pub(crate) path: PathId,
     pub(crate) table: Arc<RwLock<RelayTable>>,
+    /// Those that are to take the place of the others. Locked behind `table` where both are.
+    pub(crate) next: RwLock<RelayTable>,
 }
 
 impl Keys {
     pub(crate) fn import(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.get(&(principal, role)).map(|number| ImportedKey::new(number, principal, self.path, role))
+    }
+
+    pub(crate) fn import_next(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
+        let next = self.next.read().unwrap_or_else(PoisonError::into_inner);
+        next.get(&(principal, role)).map(|number| ImportedKey::new(number, principal, self.path, role))
+    }
+
+    fn next_number(&self, who: (Principal, Role)) -> Option<AuthenticityNumber> {
+        self.next.read().unwrap_or_else(PoisonError::into_inner).get(&who).map(duplicate)
     }
 }
 
@@ -97,10 +113,15 @@ pub(crate) struct Core {
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) post_quota: PostQuota,
     pub(crate) signals: Signals,
-    pub(crate) names: Registry,
+    pub(crate) names: names::Registry,
+    /// `None`: principals change nothing over their hops.
+    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) changes: Changes,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
     generation: AtomicU64,
+    /// Who it was, each with the count and when, for [`REMEMBERED`].
+    changed: Mutex<BTreeMap<(Principal, Role), (u64, Instant)>>,
     draining: AtomicBool,
     accepting: Mutex<Option<AbortHandle>>,
     /// A hop has gone.
@@ -147,13 +168,13 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
-        (posts, names): (Arc<dyn Posts>, Registry),
+        (posts, names, registry): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Registry>>),
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
             path,
             limits,
-            keys: Keys { path, table },
+            keys: Keys { path, table, next: RwLock::default() },
             transport,
             listener,
             handle,
@@ -172,8 +193,11 @@ impl Core {
             post_quota: limits.posts,
             signals: Signals::default(),
             names,
+            registry,
+            changes: Changes::default(),
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
+            changed: Mutex::default(),
             draining: AtomicBool::new(false),
             accepting: Mutex::new(None),
             gone: Notify::new(),
@@ -203,12 +227,8 @@ impl Core {
     /// Exchanges whom the relay knows, as one step: whoever left, or has another number, loses its hops, and a
     /// handshake with the old number does not become one.
     pub(crate) fn replace(self: &Arc<Self>, roster: Roster) -> Result<(), RegisterError> {
-        let Roster { table, servers, quotas } = roster;
-        let mut registrations: BTreeMap<Principal, Vec<Registration>> = BTreeMap::new();
-        for server in servers {
-            let registration = Registration { destination: server.service, dial: server.dial };
-            registrations.entry(server.principal).or_default().push(registration);
-        }
+        let Roster { table, next, servers, claims, quotas } = roster;
+        let (registrations, claims) = (by_server(servers), by_server(claims));
         let now = now();
         let mut batch = Batch::default();
         let done = self.route(now, &mut batch, |router| {
@@ -217,13 +237,13 @@ impl Core {
                 let mut current = self.keys.table.write().unwrap_or_else(PoisonError::into_inner);
                 let gone = outdated(&current, &table);
                 *current = table;
+                *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
                 gone
             };
-            if !gone.is_empty() {
-                self.generation.fetch_add(1, Ordering::AcqRel);
-            }
+            self.note_changed(now, &gone);
             router.set_quotas(&quotas);
             let done = router.set_servers(now, &registrations);
+            router.set_claims(now, &claims);
             for (principal, role) in gone {
                 router.expel(now, principal, role, &mut OsRng);
             }
@@ -231,6 +251,56 @@ impl Core {
         });
         self.flush(now, &mut batch);
         done
+    }
+
+    /// Handshakes of these that began before now do not count. Only under the routing lock.
+    fn note_changed(&self, now: Instant, gone: &[(Principal, Role)]) -> u64 {
+        let count = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut changed = lock(&self.changed);
+        changed.retain(|_, (_, at)| now.duration_since(*at) < REMEMBERED);
+        changed.extend(gone.iter().map(|who| (*who, (count, now))));
+        count
+    }
+
+    /// Keeps a number for a principal until it is used.
+    pub(crate) fn set_next(&self, who: (Principal, Role), next: &AuthenticityNumber) {
+        self.keys.next.write().unwrap_or_else(PoisonError::into_inner).insert(who, duplicate(next));
+    }
+
+    /// A principal used the number that waited: it takes the place of the other one, here and in the store, and the hops
+    /// that were built with that one end. Returns what [`Core::serve`] compares with, `None` if another number counts
+    /// by now.
+    async fn settle(self: &Arc<Self>, who: (Principal, Role)) -> Option<u64> {
+        let next = self.keys.next_number(who)?;
+        // Where nothing can be kept, both numbers stay.
+        let Some(registry) = &self.registry else { return Some(self.generation.load(Ordering::Acquire)) };
+        let generation = Mutex::new(None);
+        let apply = || {
+            let (now, mut batch) = (now(), Batch::default());
+            self.route(now, &mut batch, |router| {
+                let mut table = self.keys.table.write().unwrap_or_else(PoisonError::into_inner);
+                let mut waiting = self.keys.next.write().unwrap_or_else(PoisonError::into_inner);
+                // Who was banned meanwhile is in neither.
+                if table.contains_key(&who) && waiting.get(&who).is_some_and(|n| equal(n, &next)) {
+                    waiting.remove(&who);
+                    table.insert(who, duplicate(&next));
+                    *lock(&generation) = Some(self.note_changed(now, &[who]));
+                    drop((table, waiting));
+                    router.expel(now, who.0, who.1, &mut OsRng);
+                }
+            });
+            self.flush(now, &mut batch);
+        };
+        match registry.settle(who, &next, &apply).await {
+            Ok(Rotated::Kept) => {}
+            Ok(Rotated::Unknown) => return None,
+            // Both numbers stay, and the next handshake tries again.
+            Err(error) => {
+                warn!(relay = %self.path, %error, "a new authenticity number is used, and the old one not forgotten yet");
+                return Some(self.generation.load(Ordering::Acquire));
+            }
+        }
+        *lock(&generation)
     }
 
     /// Accepts and dials no more, and has every hop let out what waits and end; waits for that at most so long.
@@ -395,7 +465,8 @@ impl Core {
     /// `generation` is from before the handshake: if somebody left the table since, the peer may be the one.
     async fn serve(self: &Arc<Self>, up: Up, generation: u64) {
         let Up { stream, established, inbox, outbox } = up;
-        let Established { principal, role, dialled_by, sealer, opener, .. } = established;
+        let Established { principal, role, dialled_by, rotated, sealer, opener, .. } = established;
+        let generation = if rotated { self.settle((principal, role)).await } else { Some(generation) };
         let info = HopInfo { principal, role, dialled_by };
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
         let meter = lock(&self.meters).of(now(), (principal, role));
@@ -405,7 +476,8 @@ impl Core {
         debug!(relay = %self.path, hop = id.0, %principal, ?role, "hop up");
         let mut batch = Batch::default();
         let current = self.route(now(), &mut batch, |r| {
-            let current = self.generation.load(Ordering::Acquire) == generation;
+            let changed = lock(&self.changed).get(&(principal, role)).map_or(0, |(count, _)| *count);
+            let current = generation.is_some_and(|began| changed <= began);
             if current {
                 r.hop_up(id, info);
             } else if dialled_by == DialledBy::Relay {
@@ -669,6 +741,13 @@ impl Core {
         }
     }
 
+    /// Has exactly these addresses at the word of their servers, and these numbers that are to be used.
+    pub(crate) fn set_claims(self: &Arc<Self>, claims: Vec<Server>, next: RelayTable) {
+        *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
+        let now = now();
+        self.route(now, &mut Batch::default(), |r| r.set_claims(now, &by_server(claims)));
+    }
+
     /// Registers where a server is reached.
     pub(crate) fn register(
         self: &Arc<Self>,
@@ -681,4 +760,12 @@ impl Core {
         self.flush(now, &mut batch);
         done
     }
+}
+
+fn by_server(servers: Vec<Server>) -> BTreeMap<Principal, Vec<Registration>> {
+    let mut registrations: BTreeMap<Principal, Vec<Registration>> = BTreeMap::new();
+    for Server { principal, service, dial } in servers {
+        registrations.entry(principal).or_default().push(Registration { destination: service, dial });
+    }
+    registrations
 }

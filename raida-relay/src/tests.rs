@@ -4,9 +4,11 @@ mod calls;
 mod change;
 mod names;
 mod peer;
+mod rotate;
 
 use crate::names::Registry;
 use crate::posts::MemoryPosts;
+use crate::registry::MemoryRegistry;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
@@ -48,6 +50,7 @@ fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
         limits,
         posts,
         names: Registry::default(),
+        registry: Some(Arc::new(MemoryRegistry::default())),
     };
     Relay::spawn(config).unwrap()
 }

@@ -23,6 +23,7 @@ mod network;
 mod networks;
 mod options;
 mod recovery;
+mod register;
 mod testing;
 mod transfer;
 mod transport;

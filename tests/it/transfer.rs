@@ -114,7 +114,7 @@ async fn relays_that_come_back_carry_the_stream_when_others_stop() -> io::Result
         assert_eq!(server.read(&mut [0; 16]).await?, 0);
         Ok(())
     };
-    timeout(HANG, case).await?
+    timeout(HANG, Box::pin(case)).await?
 }
 
 /// The reason for which a network with this setup refuses, or `None` if it does not.

@@ -30,11 +30,7 @@ const MAX_LIST: u64 = 16 * 1024;
 pub(super) fn verify(this: &Session, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let (principal, role) = raida_key(&args.key)?;
     let key = this.store()?.raida_key(principal, role)?;
-    let relays = match (args.base, &args.relays) {
-        (Some(base), _) => RelayAddresses::from_base(base)?,
-        (None, Some(file)) => list(file)?,
-        (None, None) => bail!("name the relays with --base or --relays"),
-    };
+    let relays = relays(args.base, args.relays.as_deref())?;
     let raida = Raida { network: principal.network, relays };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answers = runtime.block_on(ask(&key, &raida, Duration::from_secs(args.timeout)));
@@ -85,6 +81,18 @@ fn detail(verdict: &Verdict) -> Option<String> {
             Some("it has no or another number for this principal and role, or is another relay".to_owned())
         }
         _ => None,
+    }
+}
+
+/// The relays that the command line names.
+///
+/// # Errors
+/// When it names none, or what it names is refused.
+pub(super) fn relays(base: Option<SocketAddr>, file: Option<&Path>) -> anyhow::Result<RelayAddresses> {
+    match (base, file) {
+        (Some(base), _) => Ok(RelayAddresses::from_base(base)?),
+        (None, Some(file)) => list(file),
+        (None, None) => bail!("name the relays with --base or --relays"),
     }
 }
 

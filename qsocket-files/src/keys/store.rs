@@ -318,6 +318,72 @@ impl KeyStore {
         locked.read_raida(raida_name(principal, role).as_ref(), &path).map_err(|e| missing(e, path))
     }
 
+    /// Puts a RAIDA key with other numbers in the place of the one that stands, and keeps that one beside it, as
+    /// [`previous_raida_key`](Self::previous_raida_key), until [`forget_previous_raida_key`]. For numbers that relays
+    /// replace: after a crash at any moment one of both has, for each relay, the number that it knows.
+    ///
+    /// # Errors
+    /// [`StoreError::RaidaKeyTaken`] when the key that stands is not `old` any more; nothing has changed then. Else as
+    /// [`install`](Self::install).
+    ///
+    /// [`forget_previous_raida_key`]: Self::forget_previous_raida_key
+    pub fn replace_raida_key(
+        &self,
+        old: &RaidaKey,
+        previous: &RaidaKey,
+        new: &RaidaKey,
+    ) -> Result<(), StoreError> {
+        let locked = self.lock(Mode::Write)?;
+        let (principal, role) = (new.principal(), new.role());
+        let (name, path) = (raida_name(principal, role), self.raida_file(principal, role));
+        let stands = locked.read_raida(name.as_ref(), &path).map_err(|e| missing(e, path.clone()))?;
+        if !stands.same_numbers(old) {
+            return Err(StoreError::RaidaKeyTaken { path });
+        }
+        let text = format::write_raida_key(previous);
+        let before = previous_name(principal, role);
+        match locked.write(locked::RAIDA, &before, text.as_bytes(), Existing::Erase) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                locked.write(locked::RAIDA, &before, text.as_bytes(), Existing::Replace)?;
+            }
+            done => done?,
+        }
+        let text = format::write_raida_key(new);
+        Ok(locked.write(locked::RAIDA, &name, text.as_bytes(), Existing::Erase)?)
+    }
+
+    /// The key that [`replace_raida_key`](Self::replace_raida_key) kept, if it was not forgotten since.
+    ///
+    /// # Errors
+    /// When its file is refused.
+    pub fn previous_raida_key(
+        &self,
+        principal: Principal,
+        role: Role,
+    ) -> Result<Option<RaidaKey>, StoreError> {
+        let locked = self.lock(Mode::Read)?;
+        let name = previous_name(principal, role);
+        let path = self.path.join(locked::RAIDA).join(&name);
+        // It is read under the name that its content asks for.
+        match locked.read_raida_as(name.as_ref(), &path) {
+            Ok(key) => Ok(Some(key)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Erases what [`replace_raida_key`](Self::replace_raida_key) kept.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn forget_previous_raida_key(&self, principal: Principal, role: Role) -> Result<(), StoreError> {
+        let locked = self.lock(Mode::Write)?;
+        match locked.take_away(locked::RAIDA, &previous_name(principal, role)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes a RAIDA key and erases its file, also one whose content is damaged.
     ///
     /// # Errors
@@ -341,6 +407,11 @@ fn encryption_name(id: KeyId) -> String {
 
 fn raida_name(principal: Principal, role: Role) -> String {
     format!("{principal}.{role}.toml")
+}
+
+/// Begins with a dot: such names are passed over.
+fn previous_name(principal: Principal, role: Role) -> String {
+    format!(".{principal}.{role}.old.toml")
 }
 
 /// A file that is not there is a key that is not there.

@@ -22,7 +22,7 @@ pub enum Redundancy {
     /// All 25 stripes of every block.
     #[default]
     Full,
-    /// The 16 data stripes, and parity when a path is down or late.
+    /// The 16 data stripes, and two of parity for each path that is down or late, or was a moment ago.
     Adaptive,
 }
 

@@ -5,7 +5,7 @@ use super::error::ConnectionError;
 use super::keys::SendKeys;
 use super::packets::{Topic, Width};
 use super::paths::{Joined, Path, Paths};
-use super::send::SentBlock;
+use super::send::{Sent, SentBlock};
 use super::stats::Stats;
 use super::{Connection, Hops, MAX_ACK_DELAY, Side, State};
 use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_STREAMS, PathCount, StreamAck};
@@ -73,7 +73,7 @@ impl Connection {
                 State::Opening(opening) => Some(opening),
                 _ => None,
             };
-            let written = hops.outbox(id, |out| match opening {
+            let written = hops.outbox(path.at(id), |out| match opening {
                 Some(opening) => {
                     let (share, proof) = opening.share(id);
                     out.frame(&Frame::Open { route, header: &header, share, proof })
@@ -112,12 +112,14 @@ impl Connection {
             let path = self.paths.get_mut(id);
             let bytes = &reply.payload;
             if let Some(route) = path.route {
-                if hops.room(id) < bytes.len() + DATA_OVERHEAD {
+                if hops.room(path.at(id)) < bytes.len() + DATA_OVERHEAD {
                     done.blocked = true;
                     continue;
                 }
                 let offset = path.flow.on_sent(now, bytes.len());
-                hops.outbox(id, |out| out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes)));
+                hops.outbox(path.at(id), |out| {
+                    out.data(route, offset, bytes.len(), |buf| buf.copy_from_slice(bytes))
+                });
                 done.progress = true;
             }
             self.reply_due.remove(id);
@@ -209,7 +211,7 @@ impl Connection {
             if hit(Point::ControlLost) {
                 continue;
             }
-            let written = hops.outbox(id, |out| {
+            let written = hops.outbox(path.at(id), |out| {
                 out.data(route, offset, len, |buf| {
                     let mut clear = [0; CONTROL_HEADER_BYTES];
                     header.encode(&mut clear);
@@ -231,8 +233,9 @@ impl Connection {
     fn control_paths<H: Hops>(&self, hops: &mut H) -> PathSet {
         let usable =
             |want: Joined| self.paths.set(|p| p.joined == want && p.route.is_some() && !p.distrusted);
-        let with_room =
-            |set: PathSet, hops: &mut H| set.iter().filter(|p| hops.room(*p) > 0).collect::<PathSet>();
+        let with_room = |set: PathSet, hops: &mut H| {
+            set.iter().filter(|p| hops.room(self.paths.get(*p).at(*p)) > 0).collect::<PathSet>()
+        };
         let live = with_room(usable(Joined::Live), hops);
         if live.is_empty() { with_room(usable(Joined::Opened).iter().collect(), hops) } else { live }
     }
@@ -281,7 +284,7 @@ impl Connection {
         if !self.sending.iter().any(|id| owes(self, id)) {
             return;
         }
-        let trusted = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy).trusted;
+        let trusted = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy).trusted;
         let Some(keys) = &mut self.send_keys else { return };
         let mut exhausted = false;
         for id in &self.sending {
@@ -329,9 +332,11 @@ impl Connection {
                 break;
             }
             let Some(keys) = &mut self.send_keys else { return };
-            let policy = Policy::new(now, &self.paths, self.config.parity, self.config.redundancy);
+            let policy = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy);
+            let any = policy.trusted.len() < SIXTEEN;
             let ready = |paths: &Paths, hops: &mut H| {
-                paths.iter().any(|(id, p)| usable(p) && p.flow.room() > 0 && hops.room(id) > 0)
+                let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
+                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(p.at(id)) > 0)
             };
             let after = self
                 .sending
@@ -436,6 +441,60 @@ impl Connection {
         }
     }
 
+    /// Has sent again what is late of a block that the peer has in part, unless the rest of it does. Otherwise the block is
+    /// looked at again when so much is late that the rest does not.
+    pub(super) fn mend_late(&mut self, now: Instant, id: StreamId, number: u64) {
+        let paths = &mut self.paths;
+        let Some(block) = self.streams.get_mut(&id).and_then(|s| s.send.block_mut(number)) else { return };
+        if let Some(at) = block.look_at.take() {
+            self.late.remove(&(at, id, number));
+        }
+        // Parity that arrived is not opened before it is needed. If it would have completed the block, it was opened, and
+        // what is not among what the peer has was none.
+        let arrived = |s: &Sent| s.stripe.data_index().is_none() && paths.get(s.path).flow.acked() >= s.end;
+        let parity = block.sent.iter().filter(|s| arrived(s)).map(|s| s.stripe).collect();
+        let unopened = !is_complete(block.peer_has.union(parity));
+        let (mut late, mut times) = (PathSet::EMPTY, Vec::with_capacity(RELAYS));
+        let on_the_way = block.outstanding(|s| {
+            let path = paths.get(s.path);
+            if path.joined == Joined::No || path.suspect {
+                return false;
+            }
+            if path.flow.acked() >= s.end {
+                return s.stripe.data_index().is_none() && unopened;
+            }
+            if path.flow.is_late(now, s.at) {
+                late.insert(s.path);
+                return false;
+            }
+            times.extend(path.flow.late_at(s.at));
+            true
+        });
+        for path in late.iter() {
+            paths.get_mut(path).ill_at = Some(now);
+        }
+        if block.mend(on_the_way) {
+            return;
+        }
+        times.sort_unstable();
+        if let Some(at) = times.get(on_the_way.len().saturating_sub(SIXTEEN)) {
+            let at = (*at).max(now + LOOK_AGAIN);
+            block.look_at = Some(at);
+            self.late.insert((at, id, number));
+        }
+    }
+
+    /// Looks at the blocks of which something may be late by now.
+    pub(super) fn look_for_late(&mut self, now: Instant) {
+        while let Some((at, id, number)) = self.late.first().copied()
+            && at <= now
+        {
+            self.late.pop_first();
+            // It may be acknowledged by now.
+            self.mend_late(now, id, number);
+        }
+    }
+
     /// A path went: blocks that cannot be completed without it are mended at once.
     pub(super) fn mend_path(&mut self, _now: Instant, lost: PathId) {
         let paths = &self.paths;
@@ -468,8 +527,13 @@ struct Policy {
 }
 
 impl Policy {
-    fn new(now: Instant, paths: &Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
+    fn new(now: Instant, paths: &mut Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
         let median = paths.median_rtt();
+        for (_, path) in paths.iter_mut() {
+            if path.suspect || path.flow.srtt().is_some() && !path.flow.well(now, median) {
+                path.ill_at = Some(now);
+            }
+        }
         let live = |p: &Path| usable(p) && !p.suspect && p.joined == Joined::Live;
         let good = paths.set(|p| live(p) && p.flow.well(now, median));
         let well = good.len();
@@ -487,15 +551,25 @@ impl Policy {
         };
         let parity = match redundancy {
             Redundancy::Full => RELAYS - SIXTEEN,
-            // One parity stripe for every path in use that may fail it.
+            // One parity stripe for every path in use that may fail it, and one for another path that may do so before
+            // that is known here.
             Redundancy::Adaptive => {
-                let doubtful = paths.iter().filter(|(_, p)| usable(p)).count().saturating_sub(well);
-                doubtful.min(RELAYS - SIXTEEN)
+                let lately =
+                    |p: &Path| p.ill_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_LASTS);
+                let doubtful = paths.set(|p| usable(p) && (!p.flow.well(now, median) || lately(p)));
+                (2 * doubtful.len()).min(RELAYS - SIXTEEN)
             }
         };
         Self { set, parity, trusted }
     }
 }
+
+/// How soon a block is looked at again of which a path is late that still moves: a timer's granularity, so that nobody
+/// keeps an endpoint busy with looking.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long `Adaptive` sends parity for a path that was not well: what comes and goes comes again.
+const DOUBT_LASTS: Duration = Duration::from_secs(10);
 
 pub(super) struct Exhausted;
 
@@ -530,10 +604,12 @@ impl<H: Hops> Writer<'_, H> {
         }
         let mut sure = StripeSet::EMPTY;
         for stripe in StripeSet::DATA.union(parity).iter() {
-            let path = placement(stripe, block.number);
-            if !self.takes(path, block.stripe_len()) {
-                continue;
-            }
+            let path = if policy.parity == RELAYS - SIXTEEN {
+                Some(placement(stripe, block.number)).filter(|path| self.takes(*path, block.stripe_len()))
+            } else {
+                self.best_path(block, stripe, |_, load| load == 0)
+            };
+            let Some(path) = path else { continue };
             self.send(id, block, stripe, path, true)?;
             if self.trusted.contains(path) {
                 sure.insert(stripe);
@@ -546,18 +622,28 @@ impl<H: Hops> Writer<'_, H> {
         self.send_due(id, block)
     }
 
-    /// Sends the stripes that the block owes, each on the best path that takes it.
+    /// Sends the stripes that the block owes, each on the best path that takes it. While there are enough paths without
+    /// a doubt they are waited for: what is owed must not stand in the queue of a slow one.
     fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
         for stripe in block.due.iter() {
-            let Some(path) = self.best_path(block, stripe) else { return Ok(false) };
+            let any = self.trusted.len() < SIXTEEN;
+            let Some(path) = self.best_path(block, stripe, |trusted, _| any || trusted) else {
+                return Ok(false);
+            };
             self.send(id, block, stripe, path, false)?;
         }
         Ok(true)
     }
 
-    /// The path with the least queued time that takes a stripe of the block: one that this stripe was not lost
-    /// on, one without a doubt, one with few stripes of this block, the default placement as the tie-break.
-    fn best_path(&mut self, block: &SentBlock, stripe: StripeId) -> Option<PathId> {
+    /// The path with the least queued time that takes a stripe of the block, of those that are `wanted` by whether they
+    /// are trusted and how many stripes of the block they have: one that this stripe was not lost on, one without a
+    /// doubt, one with few stripes of this block, the default placement as the tie-break.
+    fn best_path(
+        &mut self,
+        block: &SentBlock,
+        stripe: StripeId,
+        wanted: impl Fn(bool, usize) -> bool,
+    ) -> Option<PathId> {
         let tried = block.sent.iter().find(|s| s.stripe == stripe).map(|s| s.path);
         let home = placement(stripe, block.number);
         let mut best = None;
@@ -567,7 +653,11 @@ impl<H: Hops> Writer<'_, H> {
             }
             let p = self.paths.get(path);
             let load = block.sent.iter().filter(|s| s.path == path).count();
-            let doubt = p.suspect || !self.trusted.contains(path);
+            let trusted = self.trusted.contains(path);
+            if !wanted(trusted, load) {
+                continue;
+            }
+            let doubt = p.suspect || !trusted;
             let rank = (tried == Some(path), doubt, load, p.flow.queued_time(), path != home);
             if best.as_ref().is_none_or(|(r, _)| rank < *r) {
                 best = Some((rank, path));
@@ -579,7 +669,7 @@ impl<H: Hops> Writer<'_, H> {
     fn takes(&mut self, path: PathId, stripe_len: usize) -> bool {
         let p = self.paths.get(path);
         let len = STRIPE_HEADER_BYTES + stripe_len + TAG_BYTES;
-        usable(p) && p.flow.takes(len) && self.hops.room(path) >= len + DATA_OVERHEAD
+        usable(p) && p.flow.takes(len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD
     }
 
     /// Copies a stripe behind the record headroom of its hop and seals it there.
@@ -618,7 +708,7 @@ impl<H: Hops> Writer<'_, H> {
         let (keys, mut sealed) = (&mut *self.keys, Ok(()));
         let offset = p.flow.on_sent(self.now, payload);
         let lost = hit(Point::StripeLost);
-        self.hops.outbox(path, |out| {
+        self.hops.outbox(p.at(path), |out| {
             if lost {
                 return Ok(());
             }

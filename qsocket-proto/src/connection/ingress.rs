@@ -27,6 +27,10 @@ const MAX_GONE: usize = 1024;
 /// their block was complete show in them alone; well below [`crate::path::MIN_TIMEOUT`].
 const COUNTER_DELAY: Duration = Duration::from_millis(50);
 
+/// How long a block may be incomplete before its sender is told what of it is here: longer than its stripes usually come
+/// one after the other, much shorter than a resend is worth waiting for.
+const PARTIAL_DELAY: Duration = Duration::from_millis(10);
+
 /// Blocks up to this size are recovered at once; for larger ones the missing data stripes get a moment, because
 /// waiting is cheaper than computing.
 const EAGER_BYTES: u32 = 16 * 1024;
@@ -113,9 +117,10 @@ impl Connection {
             self.parking.park(parked, &mut self.paths);
         }
         self.try_complete(now, header.stream, header.block, false);
-        // While a block is missing, every report says what is missing: its sender may wait for nothing else.
-        if self.streams.get(&header.stream).is_some_and(|s| s.recv.has_gap()) {
+        // While a block is incomplete, reports say what of it is here: its sender may wait for nothing else.
+        if self.streams.get(&header.stream).is_some_and(|s| s.recv.is_waiting()) {
             self.ack_streams.insert(header.stream);
+            self.ack_within(now, PARTIAL_DELAY);
         }
     }
 
@@ -457,6 +462,9 @@ impl Connection {
                 path.suspect = false;
             }
         }
+        if let Some(rtt) = self.paths.sixteenth_rtt() {
+            self.rtt.assume(rtt);
+        }
         let (settled, newest) = self.speaker.acknowledge(ack.control, ack.control_before);
         progress |= newest.is_some();
         for topic in settled {
@@ -491,24 +499,11 @@ impl Connection {
             self.wake_writer(said.stream);
             self.collect(said.stream);
         }
-        let median = self.paths.median_rtt();
-        // Blocks that waited for slow paths make the measured time long: twice the median path is enough for others.
-        let usual = self.rtt.timeout(0, MAX_ACK_DELAY).min(median * 2 + COUNTER_DELAY);
         for partial in &ack.partial {
             let Some(stream) = self.streams.get_mut(&partial.stream) else { continue };
-            let later_done = stream.send.is_overtaken(partial.block);
             let Some(block) = stream.send.block_mut(partial.block) else { continue };
             block.peer_has = block.peer_has.union(partial.have);
-            if later_done {
-                let paths = &self.paths;
-                // What went out on a path that is not well is waited for only as long as a block usually takes.
-                let on_the_way = block.outstanding(|s| {
-                    let path = paths.get(s.path);
-                    let late = now.saturating_duration_since(s.at) > usual && !path.flow.well(now, median);
-                    path.joined != Joined::No && !path.suspect && !late && path.flow.acked() < s.end
-                });
-                block.mend(on_the_way);
-            }
+            self.mend_late(now, partial.stream, partial.block);
         }
         if progress {
             self.attempts = 0;

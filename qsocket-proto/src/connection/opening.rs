@@ -109,7 +109,7 @@ impl Opening {
         let offset = path.flow.on_sent(now, total);
         let aad = header.associated_data(self.connection, Side::Client.direction());
         let nonce = self.zero.stripe.iv.xor_stripe(header.stream.0, header.block, stripe.get());
-        hops.outbox(id, |out| {
+        hops.outbox(path.at(id), |out| {
             out.data(route, offset, total, |buf| {
                 let mut clear = [0; STRIPE_HEADER_BYTES];
                 header.encode(&mut clear);
@@ -258,6 +258,7 @@ impl Connection {
             sending: BTreeSet::new(),
             sending_cursor: StreamId(0),
             held_until: None,
+            late: BTreeSet::new(),
             next_local,
             next_peer,
             accept_queue: VecDeque::new(),

@@ -3,7 +3,7 @@
 use super::stats::{PathStats, PathStatus};
 use crate::fault_points::{Point, hit};
 use crate::frame::RouteError;
-use crate::ids::{PathId, PathSet, RELAYS, RouteId};
+use crate::ids::{HopAt, PathId, PathSet, RELAYS, RouteId, SIXTEEN};
 use crate::path::{PathCounter, PathFlow};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub(crate) enum Joined {
 pub(crate) struct Path {
     /// The hop to the relay stands.
     pub(crate) hop_up: bool,
+    /// Which of the path's hops carries the connection.
+    pub(crate) nth: u8,
     pub(crate) route: Option<RouteId>,
     pub(crate) joined: Joined,
     /// The client is to announce the connection on it, not before `retry_at`.
@@ -51,6 +53,8 @@ pub(crate) struct Path {
     /// What was sent on it is overdue.
     pub(crate) suspect: bool,
     pub(crate) distrusted: bool,
+    /// When it was last seen not to be well.
+    pub(crate) ill_at: Option<Instant>,
     failures: VecDeque<Instant>,
     pub(crate) forged: u64,
     pub(crate) received_bytes: u64,
@@ -64,6 +68,7 @@ impl Path {
     fn new() -> Self {
         Self {
             hop_up: false,
+            nth: 0,
             route: None,
             joined: Joined::No,
             announce: false,
@@ -74,6 +79,7 @@ impl Path {
             counted: false,
             suspect: false,
             distrusted: false,
+            ill_at: None,
             failures: VecDeque::new(),
             forged: 0,
             received_bytes: 0,
@@ -81,6 +87,11 @@ impl Path {
             parked: 0,
             last_error: None,
         }
+    }
+
+    /// The hop that carries the connection on this path, whose id is `path`.
+    pub(crate) fn at(&self, path: PathId) -> HopAt {
+        HopAt { path, nth: self.nth }
     }
 
     /// The hop or the route is gone.
@@ -187,6 +198,12 @@ impl Paths {
         let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();
         let middle = rtts.len() / 2;
         if rtts.is_empty() { Duration::ZERO } else { *rtts.select_nth_unstable(middle).1 }
+    }
+
+    /// The round trip of the sixteenth fastest path, once so many are measured: what a block takes.
+    pub(crate) fn sixteenth_rtt(&self) -> Option<Duration> {
+        let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();
+        (rtts.len() >= SIXTEEN).then(|| *rtts.select_nth_unstable(SIXTEEN - 1).1)
     }
 
     /// Up to `count` of `candidates` in rotation: those outside `tried` first. Never by speed, so that a few

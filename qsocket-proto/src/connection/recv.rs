@@ -463,6 +463,11 @@ impl RecvStream {
         !self.early.is_empty()
     }
 
+    /// Whether a block is here in part.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.assemblies.is_empty()
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped
     }

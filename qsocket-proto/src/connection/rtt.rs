@@ -18,6 +18,14 @@ pub(crate) struct Rtt {
 }
 
 impl Rtt {
+    /// Takes what the paths say as the first sample, when no block was acknowledged yet: a side that only answered so
+    /// far knows how long its first block will take.
+    pub(crate) fn assume(&mut self, paths: Duration) {
+        if self.estimate.is_none() {
+            self.sample(paths);
+        }
+    }
+
     pub(crate) fn sample(&mut self, sample: Duration) {
         self.estimate = Some(match self.estimate {
             None => (sample, sample / 2),
@@ -43,6 +51,16 @@ impl Rtt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_say_how_long_the_first_block_will_take_and_nothing_after_it() {
+        let ms = Duration::from_millis;
+        let mut rtt = Rtt::default();
+        rtt.assume(ms(20));
+        assert_eq!(rtt.timeout(0, Duration::ZERO), ms(60));
+        rtt.assume(ms(2_000));
+        assert_eq!(rtt.timeout(0, Duration::ZERO), ms(60));
+    }
 
     #[test]
     fn one_outlier_does_not_hold_up_resends() {

@@ -38,6 +38,8 @@ pub(crate) struct SentBlock {
     pub(crate) first_sent: Option<Instant>,
     pub(crate) last_sent: Option<Instant>,
     pub(crate) resent: bool,
+    /// When to look whether something of it is late.
+    pub(crate) look_at: Option<Instant>,
     /// A probe found it overdue although the path counters said that it arrived.
     pub(crate) doubted: bool,
     pub(crate) acked: bool,
@@ -277,6 +279,7 @@ impl SendStream {
             first_sent: None,
             last_sent: None,
             resent: false,
+            look_at: None,
             doubted: false,
             acked: false,
         });
@@ -301,11 +304,6 @@ impl SendStream {
         let first = self.blocks.front()?.number;
         let at = usize::try_from(number.checked_sub(first)?).ok()?;
         self.blocks.get_mut(at).filter(|b| !b.acked)
-    }
-
-    /// Whether a block after this one is acknowledged.
-    pub(crate) fn is_overtaken(&self, number: u64) -> bool {
-        self.blocks.iter().any(|b| b.acked && b.number > number)
     }
 
     /// Marks the blocks from `start` to below `end` as acknowledged. Calls `each` for every newly acknowledged one.

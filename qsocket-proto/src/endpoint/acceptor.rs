@@ -13,7 +13,7 @@ use crate::crypto::secret::Secret;
 use crate::frame::{Proof, RouteError};
 use crate::grid::is_complete;
 use crate::ids::{
-    ConnectionId, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId, TOLERATED,
+    ConnectionId, HopAt, KeyId, PathId, PathSet, Principal, RELAYS, RouteId, SIXTEEN, StreamId, TOLERATED,
 };
 use crate::open::{Hello, MlKem, OpenHeader, Parameters, Refusal, Reply, ReplyKey, SealedReply};
 use crate::path::PathCounter;
@@ -67,7 +67,7 @@ pub trait Admission: Send {
 
 /// An OPEN that arrived on a path.
 pub(super) struct Offer<'a> {
-    pub(super) path: PathId,
+    pub(super) at: HopAt,
     pub(super) route: RouteId,
     pub(super) header: OpenHeader,
     pub(super) encoded: &'a [u8],
@@ -78,13 +78,15 @@ pub(super) struct Offer<'a> {
 /// What an input led to.
 pub(super) enum Outcome {
     Nothing,
-    /// A connection, with the paths that brought it.
-    Accepted(Box<Accept>, Vec<(PathId, RouteId, PathCounter)>),
+    /// A connection, with the hops that brought it.
+    Accepted(Box<Accept>, Vec<(HopAt, RouteId, PathCounter)>),
 }
 
-/// What one hop said of one connection.
+/// What one relay said of one connection.
 #[derive(Debug)]
 struct Pending {
+    /// Which of the path's hops brought it last.
+    nth: u8,
     route: RouteId,
     encoded: Arc<[u8]>,
     header: OpenHeader,
@@ -97,16 +99,20 @@ struct Pending {
 }
 
 impl Pending {
+    fn at(&self, path: PathId) -> HopAt {
+        HopAt { path, nth: self.nth }
+    }
+
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.encoded.len() + size_of::<Proof>() + MAX_HELLO_STRIPE
     }
 }
 
-/// What lies here of one hop.
+/// What lies here of one path's hops. They share its bounds: a relay holds no more for having several.
 #[derive(Debug, Default)]
 struct Hop {
     pending: BTreeMap<Key, Pending>,
-    routes: BTreeMap<RouteId, Key>,
+    routes: BTreeMap<(u8, RouteId), Key>,
     /// Oldest first; entries may be gone.
     order: VecDeque<Key>,
     bytes: usize,
@@ -115,7 +121,7 @@ struct Hop {
 impl Hop {
     fn remove(&mut self, key: &Key) -> Option<Pending> {
         let pending = self.pending.remove(key)?;
-        self.routes.remove(&pending.route);
+        self.routes.remove(&(pending.nth, pending.route));
         self.bytes -= pending.bytes();
         if self.order.front() == Some(key) {
             // The usual one of a flood.
@@ -176,13 +182,21 @@ impl Acceptor {
         self.slots.len()
     }
 
-    pub(super) fn client_of(&self, path: PathId, route: RouteId) -> Option<Principal> {
-        self.hops[path.index()].routes.get(&route).map(|(client, _)| *client)
+    pub(super) fn client_of(&self, at: HopAt, route: RouteId) -> Option<Principal> {
+        self.hops[at.path.index()].routes.get(&(at.nth, route)).map(|(client, _)| *client)
     }
 
-    pub(super) fn path_down(&mut self, path: PathId) {
-        let gone = std::mem::take(&mut self.hops[path.index()]);
-        gone.pending.keys().for_each(|key| self.withdraw(key));
+    pub(super) fn hop_down(&mut self, HopAt { path, nth }: HopAt) {
+        let hop = &mut self.hops[path.index()];
+        let gone: Vec<Key> = hop.pending.iter().filter(|(_, p)| p.nth == nth).map(|(key, _)| *key).collect();
+        if gone.len() == hop.pending.len() {
+            // The usual case, and a flood at once.
+            *hop = Hop::default();
+        }
+        for key in gone {
+            self.hops[path.index()].remove(&key);
+            self.withdraw(&key);
+        }
     }
 
     fn announced(&self, key: &Key) -> usize {
@@ -197,9 +211,9 @@ impl Acceptor {
         }
     }
 
-    pub(super) fn detach(&mut self, path: PathId, route: RouteId) {
-        let hop = &mut self.hops[path.index()];
-        if let Some(key) = hop.routes.get(&route).copied() {
+    pub(super) fn detach(&mut self, at: HopAt, route: RouteId) {
+        let hop = &mut self.hops[at.path.index()];
+        if let Some(key) = hop.routes.get(&(at.nth, route)).copied() {
             hop.remove(&key);
             self.withdraw(&key);
         }
@@ -214,13 +228,14 @@ impl Acceptor {
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
-        let (path, route) = (offer.path, offer.route);
+        let (at @ HopAt { path, nth }, route) = (offer.at, offer.route);
         if offer.header.server != self.principal || offer.header.client == self.principal {
-            super::refuse(hops, path, route, RouteError::NoSuchServer);
+            super::refuse(hops, at, route, RouteError::NoSuchServer);
             return Outcome::Nothing;
         }
         let key = (offer.header.client, offer.header.connection);
         let pending = Pending {
+            nth,
             route,
             encoded: offer.encoded.into(),
             header: offer.header,
@@ -233,14 +248,14 @@ impl Acceptor {
         let hop = &mut self.hops[path.index()];
         hop.remove(&key);
         hop.bytes += pending.bytes();
-        hop.routes.insert(route, key);
+        hop.routes.insert((nth, route), key);
         hop.order.push_back(key);
         hop.pending.insert(key, pending);
         let mut gone = Vec::new();
         while hop.pending.len() > PENDING_IDS || hop.bytes > PENDING_BYTES {
             let Some(oldest) = hop.order.front().copied() else { break };
             if let Some(dropped) = hop.remove(&oldest) {
-                super::detach(hops, path, dropped.route);
+                super::detach(hops, dropped.at(path), dropped.route);
             }
             gone.push(oldest);
         }
@@ -259,15 +274,15 @@ impl Acceptor {
     /// Takes a DATA payload for a connection that does not exist yet: a stripe of its hello block, or junk.
     pub(super) fn hello<H: Hops>(
         &mut self,
-        path: PathId,
+        at: HopAt,
         (route, offset): (RouteId, u32),
         payload: &mut [u8],
         busy: bool,
         hops: &mut H,
         rng: &mut dyn CryptoRng,
     ) -> Outcome {
-        let hop = &mut self.hops[path.index()];
-        let Some(key) = hop.routes.get(&route).copied() else { return Outcome::Nothing };
+        let hop = &mut self.hops[at.path.index()];
+        let Some(key) = hop.routes.get(&(at.nth, route)).copied() else { return Outcome::Nothing };
         let Some(pending) = hop.pending.get_mut(&key) else { return Outcome::Nothing };
         pending.arrived.on_frame(offset, payload.len());
         let Ok(Payload::Stripe { header, ciphertext, tag }) = Payload::decode(payload) else {
@@ -299,7 +314,7 @@ impl Acceptor {
                 && hop.pending.get(&key).is_none_or(|p| p.since + QUORUM_DEADLINE <= now)
             {
                 match hop.remove(&key) {
-                    Some(pending) => super::detach(hops, path, pending.route),
+                    Some(pending) => super::detach(hops, pending.at(path), pending.route),
                     None => _ = hop.order.pop_front(),
                 }
                 gone.push(key);
@@ -312,7 +327,7 @@ impl Acceptor {
         self.slots.remove(key);
         for (path, hop) in PathId::all().zip(&mut self.hops) {
             if let Some(pending) = hop.remove(key) {
-                super::detach(hops, path, pending.route);
+                super::detach(hops, pending.at(path), pending.route);
             }
         }
     }
@@ -466,10 +481,10 @@ impl Acceptor {
         for (path, hop) in PathId::all().zip(&mut self.hops) {
             let Some(pending) = hop.remove(&key) else { continue };
             if pending.encoded == agreed.encoded {
-                joins.push((path, pending.route, pending.arrived));
+                joins.push((pending.at(path), pending.route, pending.arrived));
             } else {
                 self.other_headers[path.index()] += 1;
-                super::detach(hops, path, pending.route);
+                super::detach(hops, pending.at(path), pending.route);
             }
         }
         Outcome::Accepted(Box::new(accept), joins)
@@ -514,8 +529,8 @@ impl Acceptor {
         let payload = seal_reply(key.1, &sealing, kind, nonce, Reply::Refused(reason).encode());
         for (path, hop) in PathId::all().zip(&self.hops) {
             let Some(pending) = hop.pending.get(key) else { continue };
-            let route = pending.route;
-            hops.outbox(path, |out| out.data(route, 0, payload.len(), |buf| buf.copy_from_slice(&payload)));
+            let (at, route) = (pending.at(path), pending.route);
+            hops.outbox(at, |out| out.data(route, 0, payload.len(), |buf| buf.copy_from_slice(&payload)));
         }
         self.drop_slot(key, hops);
     }

@@ -59,6 +59,9 @@ pub struct Established {
     pub version: u16,
     /// The suite in force.
     pub suite: u8,
+    /// At the answering side: the peer used the number that is to take the place of the other one
+    /// ([`Principals::next_key`]).
+    pub rotated: bool,
     /// Seals what this end sends.
     pub sealer: Sealer,
     /// Opens what this end receives.
@@ -155,7 +158,7 @@ impl Dialer {
         outbox.plain(&FINISH_HEAD);
         outbox.plain(&keys.initiator_finished.tag(&[&self.hello, &answer, &FINISH_HEAD]));
         let HopKeys { initiator, responder, .. } = keys;
-        Ok(Some(established(now, self.dial, accept, initiator, responder)))
+        Ok(Some(established(now, self.dial, (accept, false), initiator, responder)))
     }
 
     /// When [`Dialer::handle_timeout`] is due.
@@ -185,7 +188,7 @@ impl fmt::Debug for Dialer {
 fn established(
     now: Instant,
     dial: Dial,
-    accept: Accept,
+    (accept, rotated): (Accept, bool),
     own: TrafficSecret,
     peer: TrafficSecret,
 ) -> Established {
@@ -196,6 +199,7 @@ fn established(
         dialled_by: dial.dialled_by,
         version: accept.version,
         suite: accept.suite,
+        rotated,
         sealer: Sealer::new(now, own, dial.limits),
         opener: Opener::new(peer, dial.limits),
     }
@@ -207,6 +211,11 @@ fn established(
 pub trait Principals {
     /// The key that `principal` in `role` shares with the relay of the hop.
     fn imported_key(&self, principal: Principal, role: Role) -> Option<ImportedKey>;
+
+    /// The key that is to take the place of that one as soon as it is used (`docs/protocol.md`, 20.12).
+    fn next_key(&self, _principal: Principal, _role: Role) -> Option<ImportedKey> {
+        None
+    }
 }
 
 /// The side that was dialled: checks HELLO, sends ACCEPT, checks FINISH.
@@ -231,6 +240,7 @@ struct Waiting {
     accept: Accept,
     principal: Principal,
     role: Role,
+    rotated: bool,
     keys: HopKeys,
 }
 
@@ -278,7 +288,7 @@ impl Responder {
         let State::Finish(waiting) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(HandshakeError::Over);
         };
-        let Waiting { hello, answer, accept, principal, role, keys } = *waiting;
+        let Waiting { hello, answer, accept, principal, role, rotated, keys } = *waiting;
         let mac = decode_finish(&finish)?;
         if !keys.initiator_finished.verify(&[&hello, &answer, &FINISH_HEAD], &mac) {
             return Err(HandshakeError::NotAuthentic);
@@ -286,7 +296,7 @@ impl Responder {
         let HopKeys { initiator, responder, .. } = keys;
         let Self { relay, dialled_by, limits, .. } = *self;
         let dial = Dial { principal, role, relay, dialled_by, limits };
-        Ok(Some(established(now, dial, accept, responder, initiator)))
+        Ok(Some(established(now, dial, (accept, rotated), responder, initiator)))
     }
 
     fn on_hello<R: CryptoRng + ?Sized>(
@@ -299,14 +309,20 @@ impl Responder {
         let Some(bytes) = inbox.take(len) else { return Ok(None) };
         let bytes = bytes.to_vec();
         let (hello, binder) = Hello::decode(&bytes)?;
-        // An unknown principal costs the same import and the same MAC, under a number that nobody holds.
+        // An unknown principal costs the same imports and the same MACs, under a number that nobody holds, and so does one
+        // that has no other number to come.
         let dummy = AuthenticityNumber::Bits128(Secret::random(rng));
-        let known = principals.imported_key(hello.principal, hello.role);
-        let strange = known.is_none();
-        let key = known.unwrap_or_else(|| ImportedKey::new(&dummy, hello.principal, self.relay, hello.role));
+        let dummy = || ImportedKey::new(&dummy, hello.principal, self.relay, hello.role);
         let signed = &bytes[..bytes.len() - MAC_BYTES];
-        let bound = key.verify_binder(signed, &binder);
-        if !bound || strange || hello.relay != self.relay || hello.dialled_by != self.dialled_by {
+        let known = principals.imported_key(hello.principal, hello.role);
+        let next = principals.next_key(hello.principal, hello.role);
+        let (strange, settled) = (known.is_none(), next.is_none());
+        let (key, next) = (known.unwrap_or_else(dummy), next.unwrap_or_else(dummy));
+        let (bound, rotated) = (key.verify_binder(signed, &binder), next.verify_binder(signed, &binder));
+        let rotated = rotated && !settled;
+        let key = if rotated { next } else { key };
+        if !(bound || rotated) || strange || hello.relay != self.relay || hello.dialled_by != self.dialled_by
+        {
             return Err(HandshakeError::NotAuthentic);
         }
         if !hello.versions.contains(&VERSION_1) || !hello.suites.contains(&SUITE_AES_256_GCM_SHA256) {
@@ -323,7 +339,7 @@ impl Responder {
         front.copy_from_slice(&unsigned);
         back.copy_from_slice(&mac);
         let Hello { principal, role, .. } = hello;
-        Ok(Some(Box::new(Waiting { hello: bytes, answer, accept, principal, role, keys })))
+        Ok(Some(Box::new(Waiting { hello: bytes, answer, accept, principal, role, rotated, keys })))
     }
 
     /// When [`Responder::handle_timeout`] is due.

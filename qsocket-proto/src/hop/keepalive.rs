@@ -8,6 +8,10 @@ pub const PING_AFTER: Duration = Duration::from_secs(15);
 /// Silence after which a hop is given up: three pings unanswered.
 pub const DEAD_AFTER: Duration = Duration::from_secs(45);
 
+/// Silence after which a hop is given up that [`Keepalive::doubt`] asked for a sign of life: one round trip and a
+/// busy peer.
+pub const DOUBTED_FOR: Duration = Duration::from_secs(5);
+
 /// What [`Keepalive::handle_timeout`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beat {
@@ -15,7 +19,7 @@ pub enum Beat {
     Nothing,
     /// Send a PING with this token.
     Ping(u64),
-    /// Close the hop: the peer was silent for [`DEAD_AFTER`].
+    /// Close the hop: the peer was silent for [`DEAD_AFTER`], or for [`DOUBTED_FOR`] after a doubt.
     Dead,
 }
 
@@ -25,18 +29,28 @@ pub struct Keepalive {
     heard: Instant,
     /// The latest ping and its token.
     pinged: Option<(Instant, u64)>,
+    /// Until when a doubted peer has time.
+    doubted: Option<Instant>,
     token: u64,
 }
 
 impl Keepalive {
     /// Starts with a peer that was heard just now.
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, pinged: None, token: 0 }
+        Self { heard: now, pinged: None, doubted: None, token: 0 }
     }
 
     /// Notes that a record was opened.
     pub fn on_record(&mut self, now: Instant) {
         self.heard = now;
+        self.doubted = None;
+    }
+
+    /// There is reason to think that the peer is gone: returns the token of a PING to send now. What it sends next
+    /// settles it.
+    pub fn doubt(&mut self, now: Instant) -> u64 {
+        self.doubted.get_or_insert(now + DOUBTED_FOR);
+        self.ping(now)
     }
 
     /// Takes the token of a PONG; returns the round trip if it answers the latest ping.
@@ -53,26 +67,47 @@ impl Keepalive {
     /// or ping, so that a silent hop costs three timers.
     pub fn poll_timeout(&self) -> Instant {
         let last = self.pinged.map_or(self.heard, |(at, _)| at.max(self.heard));
-        (last + PING_AFTER).min(self.heard + DEAD_AFTER)
+        let due = (last + PING_AFTER).min(self.heard + DEAD_AFTER);
+        self.doubted.map_or(due, |until| due.min(until))
     }
 
     /// Says what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> Beat {
-        if now >= self.heard + DEAD_AFTER {
+        if now >= self.heard + DEAD_AFTER || self.doubted.is_some_and(|until| now >= until) {
             return Beat::Dead;
         }
         if now < self.poll_timeout() {
             return Beat::Nothing;
         }
+        Beat::Ping(self.ping(now))
+    }
+
+    fn ping(&mut self, now: Instant) -> u64 {
         self.token = self.token.wrapping_add(1);
         self.pinged = Some((now, self.token));
-        Beat::Ping(self.token)
+        self.token
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_is_doubted_has_seconds_and_one_that_speaks_has_its_whole_time_again() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(start);
+        let token = keepalive.doubt(start);
+        assert_eq!(keepalive.poll_timeout(), start + DOUBTED_FOR);
+        let mut other = keepalive.clone();
+        // Another doubt gives no more time.
+        let again = keepalive.doubt(start + DOUBTED_FOR / 2);
+        assert_ne!(token, again);
+        assert_eq!(keepalive.handle_timeout(start + DOUBTED_FOR), Beat::Dead);
+        other.on_record(start + DOUBTED_FOR / 2);
+        assert_eq!(other.handle_timeout(start + DOUBTED_FOR), Beat::Nothing);
+        assert!(matches!(other.handle_timeout(other.poll_timeout()), Beat::Ping(_)));
+    }
 
     #[test]
     fn a_silent_peer_is_pinged_and_then_given_up() {

@@ -131,7 +131,7 @@ fn well_needs_a_measure_calm_and_company() {
     assert!(!flow.well(now, MS * 10), "never measured");
     round(&mut flow, &mut counter, &mut now, 1000, MS * 30);
     assert!(flow.well(now, MS * 10));
-    assert!(!flow.well(now, MS), "far above the median");
+    assert!(!flow.well(now, MS * 6), "far above the median");
     flow.on_sent(now, 1000);
     assert!(flow.well(now + MS * 10, MS * 10));
     assert!(!flow.well(now + MS * 150, MS * 10), "overdue");
@@ -142,6 +142,55 @@ fn well_needs_a_measure_calm_and_company() {
     assert!(flow.well(now + MS * 500, MS * 10), "long ago");
     flow.on_down();
     assert!(!flow.well(now + MS * 500, MS * 10), "a new hop is unknown again");
+}
+
+#[test]
+fn a_round_trip_that_grew_makes_a_path_unwell_before_the_smoothed_one_does() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    for _ in 0..20 {
+        round(&mut flow, &mut counter, &mut now, 1000, MS * 30);
+    }
+    round(&mut flow, &mut counter, &mut now, 1000, MS * 100);
+    assert!(flow.srtt() < Some(MS * 40));
+    assert!(!flow.well(now, MS * 30));
+    flow.on_sent(now, INITIAL_WINDOW as usize / 2);
+    assert_eq!(flow.queued_time(), MS * 50, "half a window, at the pace of the last sample");
+}
+
+/// A window is filled at once, and the path is slow: each frame that is acknowledged says so.
+#[test]
+fn a_new_path_shows_how_slow_it_is_with_its_first_frames() {
+    let (mut flow, mut counter, now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    round(&mut flow, &mut counter, &mut now.clone(), 100, MS);
+    let offsets: Vec<_> = (0..10).map(|_| flow.on_sent(now, 16 * 1024)).collect();
+    for (i, offset) in (1u32..).zip(offsets).take(4) {
+        counter.on_frame(offset, 16 * 1024);
+        let outcome = flow.on_ack(now + MS * 33 * i, counter.end, counter.received);
+        assert_eq!(outcome.rtt, Some(MS * 33 * i), "frame {i}");
+    }
+}
+
+#[test]
+fn late_is_what_is_older_than_usual_on_a_path_that_stands_still() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    flow.on_sent(now, 1000);
+    assert_eq!((flow.late_at(now), flow.is_late(now + MS * 900, now)), (None, false), "nothing was measured");
+    counter.on_frame(0, 1000);
+    now += MS * 40;
+    flow.on_ack(now, counter.end, counter.received);
+    for _ in 0..30 {
+        round(&mut flow, &mut counter, &mut now, 1000, MS * 40);
+    }
+    let sent = now;
+    let offsets = [flow.on_sent(sent, 1000), flow.on_sent(sent, 1000)];
+    assert_eq!(flow.late_at(sent), Some(sent + MS * 50), "the variation is less than the floor");
+    assert!(!flow.is_late(sent + MS * 49, sent));
+    assert!(flow.is_late(sent + MS * 50, sent));
+    // The first arrives, late: the path moves, and the second gets half a round trip more.
+    counter.on_frame(offsets[0], 1000);
+    flow.on_ack(sent + MS * 60, counter.end, counter.received);
+    assert!(!flow.is_late(sent + MS * 85, sent));
+    assert!(flow.is_late(sent + MS * 95, sent));
 }
 
 proptest! {

@@ -5,7 +5,7 @@ mod change;
 mod servers;
 
 pub use address::is_public_unicast;
-pub use servers::{MAX_ADDRESSES, REDIAL_AT_MOST, RegisterError, Registration};
+pub use servers::{ClaimError, MAX_ADDRESSES, REDIAL_AT_MOST, RegisterError, Registration};
 
 use crate::codec::Malformed;
 use crate::crypto::secret::Secret;

@@ -4,8 +4,8 @@ mod one_or_many;
 mod relays;
 
 use super::{
-    Config, ConfigError, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, Membership, MlKem, Parity, Raida,
-    Redundancy, RelayAddresses, SettingError, Tuning,
+    Config, ConfigError, DialledBy, Listen, MAX_IDLE_TIMEOUT, MIN_IDLE_TIMEOUT, Membership, MlKem, Parity,
+    Raida, Redundancy, Registration, RelayAddresses, SettingError, Tuning,
 };
 use crate::access::{AccessList, LiveDirectory};
 use crate::exchange::KeyReceiver;
@@ -45,10 +45,27 @@ struct RawConfig {
 struct RawRaida {
     key: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
+    #[serde(default)]
+    register: Vec<Spanned<RawRegistration>>,
     network: Spanned<i64>,
     relays: Option<Spanned<Vec<Spanned<String>>>>,
     base: Option<Spanned<String>>,
     relay: Option<relays::RawRelays>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistration {
+    address: Spanned<String>,
+    #[serde(default, with = "RawDialledBy")]
+    dialled_by: DialledBy,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "DialledBy", rename_all = "lowercase")]
+enum RawDialledBy {
+    Relays,
+    Server,
 }
 
 #[derive(Deserialize)]
@@ -177,7 +194,13 @@ impl Source {
     ) -> Result<Membership, ConfigError> {
         let raida = self.raida(at, raw)?;
         let own = load_raida_key(self.resolve(key)).map_err(|e| self.key_error(key, e))?;
-        Ok(Membership::new(raida, own).map_err(|e| self.error(key, e))?)
+        let mut membership = Membership::new(raida, own).map_err(|e| self.error(key, e))?;
+        for at in &raw.register {
+            let RawRegistration { address, dialled_by } = at.get_ref();
+            let registration = Registration { address: self.address(address)?, dialled_by: *dialled_by };
+            membership = membership.with_registration(registration).map_err(|e| self.error(at, e))?;
+        }
+        Ok(membership)
     }
 
     /// The configuration with its networks and nothing else.

@@ -424,6 +424,35 @@ fn a_server_says_where_it_listens_for_further_networks() {
 }
 
 #[test]
+fn a_server_registers_itself_in_each_network() {
+    let one = "register = [{ address = \"9.9.9.9:443\", dialled_by = \"server\" }]\n";
+    let two = "register = [{ address = \"9.9.9.9:443\" }, { address = \"9.9.9.9:8443\", dialled_by = \"server\" }]\n";
+    let listen = "listen = \"127.0.0.1:9000\"\n";
+    let at = |port, dialled_by| Registration { address: ([9, 9, 9, 9], port).into(), dialled_by };
+    let text = format!("{}{one}{}{two}{listen}", raida("server", 1), raida("server", 2));
+    let (_dir, path) = folder_of_networks(&text);
+    let config = Config::from_file(path).unwrap();
+    assert_eq!(config.first().registrations(), [at(443, DialledBy::Server)]);
+    assert_eq!(config.first().opens_no_port(), Some(at(443, DialledBy::Server).address));
+    let second = config.in_network(2).unwrap();
+    assert_eq!(second.registrations(), [at(443, DialledBy::Relays), at(8443, DialledBy::Server)]);
+    assert_eq!((second.opens_no_port(), second.dials_out()), (None, true));
+    // Where nobody dials it, it listens nowhere.
+    let (_dir, path) = folder_of_networks(&format!("{}{}{one}", raida("server", 1), raida("server", 2)));
+    assert!(Config::from_file(path).is_ok());
+    for (role, register, what) in [
+        ("client", "register = [{ address = \"9.9.9.9:443\" }]", "`register` is for servers"),
+        ("server", "register = [{ address = \"9.9.9.9:65520\" }]", "there are no 25 ports"),
+        ("server", "register = [{ address = \"9.9.9.9\" }]", "write"),
+        ("server", "register = [{ address = \"9.9.9.9:1\", dialled_by = \"nobody\" }]", "unknown variant"),
+    ] {
+        let (_dir, path) = folder_of_networks(&format!("{}{register}\n", raida(role, 1)));
+        let error = Config::from_file(path).unwrap_err().to_string();
+        assert!(error.contains("config.toml:5: ") && error.contains(what), "{error}");
+    }
+}
+
+#[test]
 fn errors_among_several_networks_name_their_line() {
     let listen = "listen = \"127.0.0.1:9000\"\n";
     let client = |n| raida("client", n);

@@ -15,7 +15,7 @@ pub enum Redundancy {
     /// All 25.
     #[default]
     Full,
-    /// 16, and parity when paths are down, late or suspect.
+    /// 16, and parity when paths are down, late or suspect, or were a moment ago.
     Adaptive,
 }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod guard;
+mod register;
 mod stats;
 
 pub(crate) use calls::Reply;
@@ -14,7 +15,7 @@ use crate::connection::{Conn, Held, Lifetime, Sink, State};
 use crate::error::ConnectError;
 use crate::exchange::{KeyReceiver, Receiving, receipt_keys};
 use crate::health::Health;
-use crate::hop::{self, Hop};
+use crate::hop::{self, Hop, Hops};
 use crate::keys::{KeyId, Keys, LiveKeys, NoUsableKey};
 use crate::names::{Dns, Names};
 use crate::resolve::{ConfigNames, Target};
@@ -28,7 +29,7 @@ use qsocket_proto::crypto::schedule::EncryptionKey;
 use qsocket_proto::crypto::sha256;
 use qsocket_proto::endpoint::{Endpoint as Core, Handle, Routed};
 use qsocket_proto::frame::Frame;
-use qsocket_proto::ids::{PathId, PathSet, Principal, RELAYS, Role, StreamId};
+use qsocket_proto::ids::{HopAt, PathId, PathSet, Principal, RELAYS, Role, StreamId};
 use qsocket_proto::open::Refusal;
 use qsocket_proto::raida_key::RaidaKey;
 use std::collections::{BTreeMap, HashMap};
@@ -54,7 +55,7 @@ pub(crate) struct Network {
     keys: Keys,
     relay_set: [u8; 32],
     core: Mutex<Locked>,
-    hops: [Hop; RELAYS],
+    hops: [Hops; RELAYS],
     /// The tasks that build the hops run.
     hops_wanted: AtomicBool,
     /// Client: the connection to each server, which new streams use.
@@ -106,6 +107,7 @@ impl Network {
             me: me.clone(),
             relay_set: relay_set(&membership),
             config,
+            hops: std::array::from_fn(|_| Hops::new(membership.role())),
             membership,
             gate,
             keys,
@@ -114,7 +116,6 @@ impl Network {
                 connections: BTreeMap::new(),
                 ended: EndpointStats::new(principal.network),
             }),
-            hops: std::array::from_fn(|_| Hop::new()),
             hops_wanted: AtomicBool::new(false),
             peers: Mutex::new(HashMap::new()),
             accepted: Mutex::new(accepted),
@@ -185,7 +186,7 @@ impl Network {
     /// Resolves when the hop of a path stands.
     pub(crate) async fn hop_up(&self, path: PathId) {
         let mut health = self.health.subscribe();
-        while !self.hop(path).is_up() {
+        while !self.hops(path).is_up() {
             // The sender lives as long as this network.
             let _ = health.changed().await;
         }
@@ -248,8 +249,12 @@ impl Network {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn hop(&self, path: PathId) -> &Hop {
+    pub(crate) fn hops(&self, path: PathId) -> &Hops {
         &self.hops[path.index()]
+    }
+
+    pub(crate) fn hop(&self, at: HopAt) -> &Hop {
+        self.hops(at.path).get(at.nth)
     }
 
     /// The configuration's names.
@@ -361,7 +366,7 @@ impl Network {
     /// no socket has.
     fn source(&self, destination: SocketAddr) -> SocketAddr {
         let port = 0xc000 | (OsRng.unit() * f64::from(0x4000)) as u16;
-        let local = self.hops.iter().find_map(Hop::local_addr).map(|a| a.ip());
+        let local = self.hops.iter().find_map(Hops::local_addr).map(|a| a.ip());
         let ip = match (destination.ip(), local) {
             (IpAddr::V4(_), Some(IpAddr::V4(ip))) => ip.into(),
             (IpAddr::V6(_), Some(IpAddr::V6(ip))) => ip.into(),
@@ -377,37 +382,36 @@ impl Network {
         }
     }
 
-    pub(crate) fn path_up(&self, path: PathId) {
+    pub(crate) fn hop_is_up(&self, at: HopAt) {
         {
             let mut core = self.lock();
-            core.endpoint.path_up(path);
+            core.endpoint.path_up(at);
             self.health_is(core.endpoint.up());
         }
         if self.identity().1 == Role::Client {
-            self.tell_all(|connection| connection.handle_path_up(clock::now(), path));
+            tell(self.connections(), |connection| connection.handle_path_up(clock::now(), at.path));
         }
     }
 
-    pub(crate) fn path_down(&self, path: PathId) {
-        {
+    pub(crate) fn hop_is_down(&self, at: HopAt) {
+        let connections = {
             let mut core = self.lock();
-            core.endpoint.path_down(path);
+            let carried = core.endpoint.path_down(at);
             self.health_is(core.endpoint.up());
-        }
-        self.tell_all(|connection| connection.handle_path_down(clock::now(), path));
+            match self.identity().1 {
+                Role::Client => core.connections.values().cloned().collect(),
+                Role::Server => {
+                    carried.iter().filter_map(|handle| core.connections.get(handle).cloned()).collect()
+                }
+            }
+        };
+        tell(connections, |connection| connection.handle_path_down(clock::now(), at));
     }
 
     /// Said with the lock held, so that the last word is the last truth.
     fn health_is(&self, up: PathSet) {
         let health = Health::of(up.len());
         self.health.send_if_modified(|known| std::mem::replace(known, health) != health);
-    }
-
-    fn tell_all(&self, tell: impl Fn(&mut Connection)) {
-        for conn in self.connections() {
-            tell(&mut conn.lock().connection);
-            conn.wake();
-        }
     }
 
     /// A hop's outbox drained: connections that waited for room try again.
@@ -421,7 +425,7 @@ impl Network {
     /// will come.
     pub(crate) fn wants_room(&self) -> bool {
         self.room_wanted.store(true, Ordering::Release);
-        self.hops.iter().any(Hop::is_stuck)
+        self.hops.iter().any(Hops::is_stuck)
     }
 
     pub(crate) fn confirmed(&self, handle: Handle) {
@@ -476,8 +480,8 @@ impl Network {
         place.send((stream, from));
     }
 
-    pub(crate) fn batch(&self, path: PathId, now: Instant) -> Batch<'_> {
-        Batch { sink: Sink { network: self, dirty: PathSet::EMPTY }, path, now, touched: Vec::new() }
+    pub(crate) fn batch(&self, at: HopAt, now: Instant) -> Batch<'_> {
+        Batch { sink: Sink { network: self, dirty: PathSet::EMPTY }, at, now, touched: Vec::new() }
     }
 
     /// Server: ends openings that found no quorum, and names relays that lied about shares, for as long as the endpoint
@@ -515,7 +519,7 @@ impl Network {
 /// The frames of one read: connections are woken once, at its end.
 pub(crate) struct Batch<'a> {
     sink: Sink<'a>,
-    path: PathId,
+    at: HopAt,
     now: Instant,
     touched: Vec<Arc<Conn>>,
 }
@@ -524,12 +528,12 @@ impl Batch<'_> {
     pub(crate) fn frame(&mut self, frame: Frame<'_>) {
         let network = self.sink.network;
         let mut core = network.lock();
-        match core.endpoint.handle_frame(self.now, self.path, frame, &mut self.sink) {
+        match core.endpoint.handle_frame(self.now, self.at, frame, &mut self.sink) {
             Routed::Nothing => {}
             Routed::To(handle, input) => {
                 let Some(conn) = core.connections.get(&handle).cloned() else { return };
                 drop(core);
-                conn.lock().connection.handle_input(self.now, self.path, input);
+                conn.lock().connection.handle_input(self.now, self.at.path, input);
                 if !self.touched.iter().any(|c| Arc::ptr_eq(c, &conn)) {
                     self.touched.push(conn);
                 }
@@ -552,6 +556,13 @@ impl Drop for Batch<'_> {
             conn.wake();
         }
         self.sink.flush(self.now);
+    }
+}
+
+fn tell(connections: Vec<Arc<Conn>>, what: impl Fn(&mut Connection)) {
+    for conn in connections {
+        what(&mut conn.lock().connection);
+        conn.wake();
     }
 }
 

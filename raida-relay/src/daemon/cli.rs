@@ -46,7 +46,7 @@ pub(crate) enum Command {
     ///
     /// Changes nothing. Prints what it found; each problem as FILE:LINE: what to write. Exit code 1 if there is one.
     Check(CheckArgs),
-    /// Administers whom a relay knows: add, list, ban, unban, remove
+    /// Administers whom a relay knows: add, list, ban, unban, unregister, remove
     ///
     /// Works on the store. A relay that runs sees the change within about a second, without a signal.
     Principal(PrincipalArgs),
@@ -130,6 +130,11 @@ pub(crate) enum PrincipalCommand {
     Ban(BanArgs),
     /// Admits a banned principal again
     Unban(WhoArgs),
+    /// Forgets addresses that a server registered itself over its hop
+    ///
+    /// With its next hop it may register them again, unless another server has them, `registration` is false in the
+    /// relay's configuration, or the server is banned.
+    Unregister(UnregisterArgs),
     /// Forgets a principal, its number, quotas and addresses, and closes its hops
     Remove(WhoArgs),
 }
@@ -299,6 +304,20 @@ pub(crate) struct WhoArgs {
     /// One role only; both otherwise
     #[arg(long)]
     pub(crate) role: Option<RoleName>,
+}
+
+/// Flags of `principal unregister`.
+#[derive(Debug, Args)]
+pub(crate) struct UnregisterArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// The server, network.denomination.serial
+    #[arg(value_name = "PRINCIPAL")]
+    pub(crate) principal: Principal,
+    /// One address only, IP:PORT as clients name it; all otherwise
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// A role as it is written.

@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) region: Option<String>,
     /// Dial loopback and private addresses too.
     pub(crate) dial_any_address: bool,
+    /// Servers register their addresses over their hops.
+    pub(crate) registration: bool,
     /// Where status and metrics are served; a loopback address.
     pub(crate) admin: Option<SocketAddr>,
     /// Bounds.
@@ -139,6 +141,7 @@ struct Raw {
     region: Option<Spanned<String>>,
     #[serde(default)]
     dial_any_address: bool,
+    registration: Option<bool>,
     admin: Option<RawAdmin>,
     #[serde(default)]
     limits: RawLimits,
@@ -214,6 +217,7 @@ impl Config {
             operator: tag(&file, raw.operator, "operator")?,
             region: tag(&file, raw.region, "region")?,
             dial_any_address: raw.dial_any_address,
+            registration: raw.registration.unwrap_or(true),
             admin: raw.admin.map(|admin| loopback(&file, &admin.listen, listen)).transpose()?,
             limits: limits(&file, &raw.limits)?,
             names: names(&file, &raw.names)?,
@@ -231,6 +235,7 @@ impl Config {
             ("store", self.store != new.store),
             ("posts", self.posts != new.posts),
             ("dial_any_address", self.dial_any_address != new.dial_any_address),
+            ("registration", self.registration != new.registration),
             ("admin.listen", self.admin != new.admin),
             ("limits", LimitSettings { drain: new.limits.drain, ..self.limits } != new.limits),
             ("names", self.names != new.names),

@@ -43,6 +43,18 @@ async fn run(args: &PrincipalArgs) -> anyhow::Result<String> {
             let changed = store.unban(who.principal, who.role.map(Into::into)).await?;
             told(store, who, changed, "admitted").await
         }
+        PrincipalCommand::Unregister(args) => {
+            let store = open(&args.store, Access::Write).await?;
+            let forgotten = store.unregister(args.principal, args.address).await?;
+            store.close().await;
+            if forgotten == 0 {
+                bail!(
+                    "{} has registered no such address itself; `principal list` shows what it has",
+                    args.principal
+                );
+            }
+            Ok(format!("{} has {forgotten} addresses less\n", args.principal))
+        }
         PrincipalCommand::Remove(who) => {
             let store = open(&who.store, Access::Write).await?;
             let changed = store.remove(who.principal, who.role.map(Into::into)).await?;
@@ -137,7 +149,7 @@ pub(crate) fn name(role: Role) -> &'static str {
 
 fn table(entries: &[Entry]) -> String {
     let mut out = String::new();
-    for Entry { principal, role, bits, banned, quota, addresses } in entries {
+    for Entry { principal, role, bits, banned, quota, addresses, registered } in entries {
         let rate = quota.bytes_per_second.map_or_else(|| "no limit".to_owned(), |n| format!("{n} B/s"));
         // Writing to a String does not fail.
         let _ = write!(out, "{principal}  {}  {bits} bit  {} routes  {rate}", name(*role), quota.routes);
@@ -145,6 +157,12 @@ fn table(entries: &[Entry]) -> String {
             let _ = match dial {
                 Some(dial) => write!(out, "  {service}={dial}"),
                 None => write!(out, "  {service}=none"),
+            };
+        }
+        for Address { service, dial } in registered {
+            let _ = match dial {
+                Some(dial) => write!(out, "  {service}={dial} (registered itself)"),
+                None => write!(out, "  {service}=none (registered itself)"),
             };
         }
         if let Some(Ban { reason, since }) = banned {
@@ -172,12 +190,20 @@ struct Row<'a> {
     connections: usize,
     bytes_per_second: u64,
     addresses: Vec<AddressRow>,
+    registered: Vec<AddressRow>,
 }
 
 #[derive(Serialize)]
 struct AddressRow {
     service: String,
     dial: Option<String>,
+}
+
+impl From<&Address> for AddressRow {
+    fn from(address: &Address) -> Self {
+        let Address { service, dial } = address;
+        Self { service: service.to_string(), dial: dial.map(|d| d.to_string()) }
+    }
 }
 
 fn json(entries: &[Entry]) -> anyhow::Result<String> {
@@ -190,11 +216,8 @@ fn json(entries: &[Entry]) -> anyhow::Result<String> {
         since: entry.banned.as_ref().map(|ban| ban.since),
         connections: entry.quota.routes,
         bytes_per_second: entry.quota.bytes_per_second.unwrap_or(0),
-        addresses: entry
-            .addresses
-            .iter()
-            .map(|a| AddressRow { service: a.service.to_string(), dial: a.dial.map(|d| d.to_string()) })
-            .collect(),
+        addresses: entry.addresses.iter().map(AddressRow::from).collect(),
+        registered: entry.registered.iter().map(AddressRow::from).collect(),
     });
     Ok(serde_json::to_string_pretty(&rows.collect::<Vec<_>>())? + "\n")
 }

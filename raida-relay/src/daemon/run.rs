@@ -5,14 +5,15 @@ use super::config::{Config, LogSettings};
 use super::log::Log;
 use super::notify::{State, notify};
 use super::posts::Kept;
+use super::registry::StoreRegistry;
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
 use super::{admin, log, open_files, posts, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
-use raida_relay::names::Registry;
-use raida_relay::{Relay, RelayConfig};
+use raida_relay::registry::Registry;
+use raida_relay::{Relay, RelayConfig, Roster};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -181,6 +182,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
     let Loaded { revision, roster, banned } = store.load().await.with_context(|| file.to_string())?;
     roster.check(config.network, config.dial_any_address).with_context(|| file.to_string())?;
     let principals = roster.table.len();
+    let registry = if config.registration { registry(&config).await } else { None };
     let Kept { posts, names } =
         posts::open(&config.posts, config.relay).await.with_context(|| file.to_string())?;
     // It starts as a relay that knows nobody, and is told at once.
@@ -193,12 +195,34 @@ async fn start(config: Config) -> anyhow::Result<Member> {
         dial_any_address: config.dial_any_address,
         limits: config.limits.limits(),
         posts: Arc::new(posts),
-        names: Registry::new(Arc::new(names), config.names.clone()),
+        names: raida_relay::names::Registry::new(Arc::new(names), config.names.clone()),
+        registry: registry.clone().map(|registry| registry as Arc<dyn Registry>),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
-    relay.replace(roster).with_context(|| file.to_string())?;
+    relay.replace(permitted(roster, &config)).with_context(|| file.to_string())?;
     let status = Status { config: Arc::new(config), principals, banned, revision, last_reload: None };
-    Ok(Member::new(relay, store, status))
+    Ok(Member::new(relay, store, registry, status))
+}
+
+/// The store for what principals change over their hops. A relay that may not write to it goes on without.
+async fn registry(config: &Config) -> Option<Arc<StoreRegistry>> {
+    match Store::open(&config.store, config.network, config.relay, Access::Write).await {
+        Ok(store) => Some(Arc::new(StoreRegistry::new(store))),
+        Err(e) => {
+            let error = format!("{e:#}");
+            warn!(relay = %config.relay, %error, "servers cannot register addresses over their hops");
+            None
+        }
+    }
+}
+
+/// What of the store counts by the relay's settings.
+fn permitted(roster: Roster, config: &Config) -> Roster {
+    if config.registration {
+        roster
+    } else {
+        Roster { claims: Vec::new(), next: RelayTable::new(), ..roster }
+    }
 }
 
 /// Reads all configurations again. If one of them is bad, none is taken.
@@ -246,9 +270,11 @@ async fn follow_stores(running: &Running) {
 /// Takes over what stands in the store. If that is not possible the relay goes on with what it knows.
 async fn load(member: &Member) {
     let loaded = async {
+        // What was read is taken before anything newer, so that nothing newer is taken back.
+        let _turn = member.turn().await;
         let Loaded { revision, roster, banned } = member.store.load().await?;
         let principals = roster.table.len();
-        member.relay.replace(roster)?;
+        member.relay.replace(permitted(roster, &member.status().config))?;
         member.update(|status| {
             status.revision = revision;
             status.principals = principals;

@@ -1,6 +1,7 @@
 //! What the running program is: its relays, and how they stand.
 
 use super::config::Config;
+use super::registry::StoreRegistry;
 use super::status::{self, LastReload, Process, RelayStatus};
 use super::store::Store;
 use raida_relay::{Relay, Stats};
@@ -8,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+use tokio::sync::MutexGuard as MutexTurn;
 use tokio::time::Instant;
 
 /// The relays of this process: one for `run`, 25 for `cluster`. Shared between the signals, the watch on the stores
@@ -29,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) relay: Relay,
     /// Its store.
     pub(crate) store: Store,
+    /// What principals change over their hops, if they may.
+    registry: Option<Arc<StoreRegistry>>,
     status: Mutex<Status>,
 }
 
@@ -120,8 +124,21 @@ impl status::Source for Running {
 
 impl Member {
     /// Puts a relay and its store together.
-    pub(crate) fn new(relay: Relay, store: Store, status: Status) -> Self {
-        Self { relay, store, status: Mutex::new(status) }
+    pub(crate) fn new(
+        relay: Relay,
+        store: Store,
+        registry: Option<Arc<StoreRegistry>>,
+        status: Status,
+    ) -> Self {
+        Self { relay, store, registry, status: Mutex::new(status) }
+    }
+
+    /// Waits until no principal changes anything, and lets none begin.
+    pub(crate) async fn turn(&self) -> Option<MutexTurn<'_, ()>> {
+        match &self.registry {
+            Some(registry) => Some(registry.turn().await),
+            None => None,
+        }
     }
 
     /// How it stands now.

@@ -15,7 +15,9 @@ pub(crate) use file::FileError;
 
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
-use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota};
+use qsocket_proto::raida_key::{RelayTable, equal};
+use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota, Registration};
+use raida_relay::registry::{Registered, Rotated};
 use raida_relay::{Roster, Server};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -25,8 +27,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// The version of the tables below; another one is refused.
-const SCHEMA_VERSION: i64 = 1;
+/// The version of the tables below. A store of version 1, without [`REGISTRATIONS`] and [`NUMBERS`], is read as it is and brought to this
+/// version by whoever writes first; another one is refused.
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long a statement waits while another process writes. A writer holds the lock for milliseconds; a store that
 /// is busy for longer is stuck, and the command should say so.
@@ -36,7 +39,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const MAX_REASON: usize = 200;
 
 /// Roles are stored as on the wire: 1 client, 2 server. An empty `dial` stands for a server that dials.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 6] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     "CREATE TABLE principals (network INTEGER NOT NULL, denomination INTEGER NOT NULL, serial INTEGER NOT NULL, \
      role INTEGER NOT NULL, number BLOB NOT NULL, banned INTEGER NOT NULL, reason TEXT NOT NULL, \
@@ -44,8 +47,21 @@ const SCHEMA: [&str; 4] = [
      PRIMARY KEY (network, denomination, serial, role))",
     "CREATE TABLE addresses (network INTEGER NOT NULL, denomination INTEGER NOT NULL, serial INTEGER NOT NULL, \
      service TEXT NOT NULL, dial TEXT NOT NULL, PRIMARY KEY (network, denomination, serial, service))",
-    "INSERT INTO meta (name, value) VALUES ('schema', 1), ('revision', 1)",
+    REGISTRATIONS,
+    NUMBERS,
+    "INSERT INTO meta (name, value) VALUES ('schema', 2), ('revision', 1)",
 ];
+
+/// Addresses that servers registered over their hops. They are apart from those by the operator's hand, which stand over
+/// them.
+const REGISTRATIONS: &str = "CREATE TABLE registrations (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
+     serial INTEGER NOT NULL, service TEXT NOT NULL, dial TEXT NOT NULL, since INTEGER NOT NULL, \
+     PRIMARY KEY (network, denomination, serial, service))";
+
+/// Numbers that are to take the place of those of `principals`, each when it is used.
+const NUMBERS: &str = "CREATE TABLE numbers (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
+     serial INTEGER NOT NULL, role INTEGER NOT NULL, number BLOB NOT NULL, \
+     PRIMARY KEY (network, denomination, serial, role))";
 
 /// Why a store is not used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +136,10 @@ pub(crate) struct Entry {
     pub(crate) banned: Option<Ban>,
     /// What it may use.
     pub(crate) quota: Quota,
-    /// Of a server.
+    /// Of a server, by the operator's hand.
     pub(crate) addresses: Vec<Address>,
+    /// That the server registered itself.
+    pub(crate) registered: Vec<Address>,
 }
 
 /// Since when and why a principal is banned.
@@ -223,7 +241,7 @@ impl Store {
         let store = Self::connect(path, &place, access).await?;
         let mut db = store.begin().await?;
         let schema = store.meta(&mut db, "schema").await?;
-        if schema != SCHEMA_VERSION {
+        if !(1..=SCHEMA_VERSION).contains(&schema) {
             return Err(store.content(format!(
                 "its tables have version {schema}, and this program knows {SCHEMA_VERSION}; use the program that made it"
             )));
@@ -236,7 +254,25 @@ impl Store {
                  {network}; name the right store in the configuration"
             )));
         }
+        drop(db);
+        if access == Access::Write && schema < SCHEMA_VERSION {
+            store.upgrade().await?;
+        }
         Ok(store)
+    }
+
+    /// Brings a store of version 1 to this one.
+    async fn upgrade(&self) -> Result<(), StoreError> {
+        let mut db = self.change().await?;
+        // Another process may have been faster.
+        if self.meta(&mut db, "schema").await? < SCHEMA_VERSION {
+            self.run(sqlx::query(REGISTRATIONS), &mut db).await?;
+            self.run(sqlx::query(NUMBERS), &mut db).await?;
+            let version =
+                sqlx::query("UPDATE meta SET value = $1 WHERE name = 'schema'").bind(SCHEMA_VERSION);
+            self.run(version, &mut db).await?;
+        }
+        self.commit(db).await
     }
 
     async fn connect(path: &Path, place: &Path, access: Access) -> Result<Self, StoreError> {
@@ -321,6 +357,7 @@ impl Store {
             .bind(new.quota.routes.min(MAX_ROUTES) as i64)
             .bind(new.quota.bytes_per_second.and_then(|n| i64::try_from(n).ok()).unwrap_or(0));
         self.run(insert, &mut db).await?;
+        self.forget_next(&mut db, new.principal, Some(new.role)).await?;
         if new.role == Role::Server {
             self.forget_addresses(&mut db, new.principal).await?;
         }
@@ -333,9 +370,112 @@ impl Store {
             let insert =
                 insert.bind(network).bind(denomination).bind(serial).bind(service.to_string()).bind(dial);
             self.run(insert, &mut db).await?;
+            // The operator's word stands over a server's own.
+            let delete =
+                sqlx::query("DELETE FROM registrations WHERE service = $1").bind(service.to_string());
+            self.run(delete, &mut db).await?;
         }
         self.commit(db).await?;
         Ok(true)
+    }
+
+    /// Puts the addresses that a server registers itself in the place of those that it registered before.
+    pub(crate) async fn register(
+        &self,
+        server: Principal,
+        claims: &[Registration],
+        now: SystemTime,
+    ) -> Result<Registered, StoreError> {
+        let mut db = self.change().await?;
+        let all = self.read(&mut db).await?;
+        let claims = match permitted(&all, server, claims) {
+            Ok(claims) => claims,
+            Err(refused) => return Ok(refused),
+        };
+        if is_registered(&all, server, &claims) {
+            return Ok(Registered::Kept);
+        }
+        self.forget_registrations(&mut db, server, None).await?;
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        for Registration { destination, dial } in claims {
+            let insert = sqlx::query(
+                "INSERT INTO registrations (network, denomination, serial, service, dial, since) \
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+            );
+            let [network, denomination, serial] = columns(server);
+            let dial = dial.map(|d| d.to_string()).unwrap_or_default();
+            let insert = insert.bind(network).bind(denomination).bind(serial).bind(destination.to_string());
+            self.run(insert.bind(dial).bind(since), &mut db).await?;
+        }
+        self.commit(db).await?;
+        Ok(Registered::Kept)
+    }
+
+    /// Keeps a number beside the one that a principal has, until it is used.
+    pub(crate) async fn rotate(
+        &self,
+        (principal, role): (Principal, Role),
+        next: &AuthenticityNumber,
+    ) -> Result<Rotated, StoreError> {
+        let mut db = self.change().await?;
+        if !self.is_admitted(&mut db, (principal, role)).await? {
+            return Ok(Rotated::Unknown);
+        }
+        let insert = sqlx::query(
+            "INSERT INTO numbers (network, denomination, serial, role, number) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET number = excluded.number",
+        );
+        let [network, denomination, serial] = columns(principal);
+        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
+        self.run(insert.bind(next.expose()), &mut db).await?;
+        self.commit(db).await?;
+        Ok(Rotated::Kept)
+    }
+
+    /// Puts the number that waits for a principal in the place of its other one, if it is this one.
+    pub(crate) async fn settle(
+        &self,
+        who: (Principal, Role),
+        next: &AuthenticityNumber,
+    ) -> Result<Rotated, StoreError> {
+        let mut db = self.change().await?;
+        let waits = self.read_next(&mut db).await?.get(&who).is_some_and(|number| equal(number, next));
+        if !waits || !self.is_admitted(&mut db, who).await? {
+            return Ok(Rotated::Unknown);
+        }
+        let update = sqlx::query(
+            "UPDATE principals SET number = $1 \
+             WHERE network = $2 AND denomination = $3 AND serial = $4 AND role = $5",
+        );
+        let [network, denomination, serial] = columns(who.0);
+        let update = update.bind(next.expose()).bind(network).bind(denomination).bind(serial);
+        self.run(update.bind(who.1 as i32), &mut db).await?;
+        self.forget_next(&mut db, who.0, Some(who.1)).await?;
+        self.commit(db).await?;
+        Ok(Rotated::Kept)
+    }
+
+    /// Whether a principal is known in this role and not banned.
+    async fn is_admitted(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<bool, StoreError> {
+        let known = sqlx::query(
+            "SELECT banned FROM principals \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND role = $4 AND banned = 0",
+        );
+        let [network, denomination, serial] = columns(who.0);
+        let known = known.bind(network).bind(denomination).bind(serial).bind(who.1 as i32);
+        Ok(known.fetch_optional(&mut **db).await.map_err(|e| self.database(e))?.is_some())
+    }
+
+    /// Forgets what a server registered itself: one address, or all. Returns how many that were.
+    pub(crate) async fn unregister(
+        &self,
+        server: Principal,
+        service: Option<SocketAddr>,
+    ) -> Result<u64, StoreError> {
+        let mut db = self.change().await?;
+        let forgotten = self.forget_registrations(&mut db, server, service).await?;
+        self.commit(db).await?;
+        Ok(forgotten)
     }
 
     /// Bans a principal in one role or both. Returns how many entries that were.
@@ -383,8 +523,10 @@ impl Store {
         );
         let mut db = self.change().await?;
         let changed = self.run(which(delete, principal, role), &mut db).await?;
+        self.forget_next(&mut db, principal, role).await?;
         if role != Some(Role::Client) {
             self.forget_addresses(&mut db, principal).await?;
+            self.forget_registrations(&mut db, principal, None).await?;
         }
         self.commit(db).await?;
         Ok(changed)
@@ -403,37 +545,30 @@ impl Store {
         let mut roster = Roster::default();
         let mut banned = 0;
         for (entry, number) in self.read(&mut db).await? {
-            let Entry { principal, role, quota, addresses, banned: ban, .. } = entry;
+            let Entry { principal, role, quota, addresses, registered, banned: ban, .. } = entry;
             if ban.is_some() {
                 banned += 1;
                 continue;
             }
-            roster.servers.extend(addresses.iter().map(|Address { service, dial }| Server {
-                principal,
-                service: *service,
-                dial: *dial,
-            }));
+            let server = |Address { service, dial }| Server { principal, service, dial };
+            roster.servers.extend(addresses.into_iter().map(server));
+            roster.claims.extend(registered.into_iter().map(server));
             if quota != Quota::default() {
                 roster.quotas.insert((principal, role), quota);
             }
             roster.table.insert((principal, role), number);
         }
+        roster.next = self.read_next(&mut db).await?;
+        roster.next.retain(|who, _| roster.table.contains_key(who));
         Ok(Loaded { revision, roster, banned })
     }
 
     async fn read(&self, db: &mut Db<'_>) -> Result<Vec<(Entry, AuthenticityNumber)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT network, denomination, serial, service, dial FROM addresses \
-             ORDER BY network, denomination, serial, service",
-        );
-        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
-        let mut addresses: BTreeMap<Principal, Vec<Address>> = BTreeMap::new();
-        for row in &rows {
-            let dial: String = self.get(row, "dial")?;
-            let dial = if dial.is_empty() { None } else { Some(self.address(&dial)?) };
-            let service = self.address(&self.get::<String>(row, "service")?)?;
-            addresses.entry(self.principal(row)?).or_default().push(Address { service, dial });
-        }
+        let mut addresses = self.read_addresses(db, "addresses").await?;
+        let mut registered = match self.meta(db, "schema").await? {
+            1 => BTreeMap::new(),
+            _ => self.read_addresses(db, "registrations").await?,
+        };
         let rows = sqlx::query(
             "SELECT network, denomination, serial, role, number, banned, reason, since, connections, \
              bytes_per_second FROM principals ORDER BY network, denomination, serial, role",
@@ -442,11 +577,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let principal = self.principal(row)?;
-                let role = match self.get::<i64>(row, "role")? {
-                    1 => Role::Client,
-                    2 => Role::Server,
-                    _ => return Err(self.damaged("a role")),
-                };
+                let role = self.role(row)?;
                 let number = Zeroizing::new(self.get::<Vec<u8>>(row, "number")?);
                 let number =
                     AuthenticityNumber::new(&number).map_err(|_| self.damaged("an authenticity number"))?;
@@ -466,14 +597,63 @@ impl Store {
                             .map_err(|_| self.damaged("a quota"))?,
                         bytes_per_second: u64::try_from(rate).ok().filter(|n| *n != 0),
                     },
-                    addresses: match role {
-                        Role::Server => addresses.remove(&principal).unwrap_or_default(),
-                        Role::Client => Vec::new(),
-                    },
+                    addresses: of_server(role, principal, &mut addresses),
+                    registered: of_server(role, principal, &mut registered),
                 };
                 Ok((entry, number))
             })
             .collect()
+    }
+
+    /// The numbers that are to take the place of others.
+    async fn read_next(&self, db: &mut Db<'_>) -> Result<RelayTable, StoreError> {
+        if self.meta(db, "schema").await? == 1 {
+            return Ok(RelayTable::new());
+        }
+        let rows = sqlx::query("SELECT network, denomination, serial, role, number FROM numbers");
+        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
+        let one = |row: &AnyRow| {
+            let number = Zeroizing::new(self.get::<Vec<u8>>(row, "number")?);
+            let number =
+                AuthenticityNumber::new(&number).map_err(|_| self.damaged("an authenticity number"))?;
+            Ok(((self.principal(row)?, self.role(row)?), number))
+        };
+        rows.iter().map(one).collect()
+    }
+
+    fn role(&self, row: &AnyRow) -> Result<Role, StoreError> {
+        match self.get::<i64>(row, "role")? {
+            1 => Ok(Role::Client),
+            2 => Ok(Role::Server),
+            _ => Err(self.damaged("a role")),
+        }
+    }
+
+    /// One of the two tables of addresses, by server.
+    async fn read_addresses(
+        &self,
+        db: &mut Db<'_>,
+        table: &'static str,
+    ) -> Result<BTreeMap<Principal, Vec<Address>>, StoreError> {
+        let rows = match table {
+            "addresses" => sqlx::query(
+                "SELECT network, denomination, serial, service, dial FROM addresses \
+                 ORDER BY network, denomination, serial, service",
+            ),
+            _ => sqlx::query(
+                "SELECT network, denomination, serial, service, dial FROM registrations \
+                 ORDER BY network, denomination, serial, service",
+            ),
+        };
+        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
+        let mut addresses: BTreeMap<Principal, Vec<Address>> = BTreeMap::new();
+        for row in &rows {
+            let dial: String = self.get(row, "dial")?;
+            let dial = if dial.is_empty() { None } else { Some(self.address(&dial)?) };
+            let service = self.address(&self.get::<String>(row, "service")?)?;
+            addresses.entry(self.principal(row)?).or_default().push(Address { service, dial });
+        }
+        Ok(addresses)
     }
 
     async fn begin(&self) -> Result<Db<'static>, StoreError> {
@@ -500,6 +680,36 @@ impl Store {
         let delete =
             sqlx::query("DELETE FROM addresses WHERE network = $1 AND denomination = $2 AND serial = $3");
         self.run(delete.bind(network).bind(denomination).bind(serial), db).await.map(drop)
+    }
+
+    /// Forgets the numbers that wait for a principal in one role or both.
+    async fn forget_next(
+        &self,
+        db: &mut Db<'_>,
+        principal: Principal,
+        role: Option<Role>,
+    ) -> Result<(), StoreError> {
+        let delete = sqlx::query(
+            "DELETE FROM numbers \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
+        );
+        self.run(which(delete, principal, role), db).await.map(drop)
+    }
+
+    /// One of them, or all.
+    async fn forget_registrations(
+        &self,
+        db: &mut Db<'_>,
+        principal: Principal,
+        service: Option<SocketAddr>,
+    ) -> Result<u64, StoreError> {
+        let [network, denomination, serial] = columns(principal);
+        let delete = sqlx::query(
+            "DELETE FROM registrations WHERE network = $1 AND denomination = $2 AND serial = $3 \
+             AND ($4 = '' OR service = $4)",
+        );
+        let service = service.map(|s| s.to_string()).unwrap_or_default();
+        self.run(delete.bind(network).bind(denomination).bind(serial).bind(service), db).await
     }
 
     async fn meta(&self, db: &mut Db<'_>, name: &str) -> Result<i64, StoreError> {
@@ -539,6 +749,48 @@ impl Store {
 
     fn content(&self, what: String) -> StoreError {
         StoreError::Content { path: self.path.clone(), what }
+    }
+}
+
+/// Those of `claims` that are not the server's by its operator's hand, if it may have them all.
+fn permitted(
+    all: &[(Entry, AuthenticityNumber)],
+    server: Principal,
+    claims: &[Registration],
+) -> Result<Vec<Registration>, Registered> {
+    let is_own = |entry: &Entry| (entry.principal, entry.role) == (server, Role::Server);
+    let own = all.iter().map(|(entry, _)| entry).find(|entry| is_own(entry)).ok_or(Registered::Unknown)?;
+    if own.banned.is_some() {
+        return Err(Registered::Unknown);
+    }
+    let is_named = |c: &Registration| own.addresses.iter().any(|a| a.service == c.destination);
+    let claims: Vec<_> = claims.iter().filter(|c| !is_named(c)).copied().collect();
+    if own.addresses.len() + claims.len() > MAX_ADDRESSES {
+        return Err(Registered::TooMany);
+    }
+    // A banned one keeps what it has: it may be admitted again.
+    for (entry, _) in all.iter().filter(|(entry, _)| entry.principal != server) {
+        let mut held = entry.addresses.iter().chain(&entry.registered);
+        if held.any(|a| claims.iter().any(|c| c.destination == a.service)) {
+            return Err(Registered::Taken);
+        }
+    }
+    Ok(claims)
+}
+
+/// Whether it has exactly these at its own word: each process of a relay is told, and one of them writes.
+fn is_registered(all: &[(Entry, AuthenticityNumber)], server: Principal, claims: &[Registration]) -> bool {
+    let own = all.iter().map(|(entry, _)| entry).find(|e| (e.principal, e.role) == (server, Role::Server));
+    let has = |known: &[Address], c: &Registration| {
+        known.iter().any(|a| (a.service, a.dial) == (c.destination, c.dial))
+    };
+    own.is_some_and(|e| e.registered.len() == claims.len() && claims.iter().all(|c| has(&e.registered, c)))
+}
+
+fn of_server(role: Role, principal: Principal, all: &mut BTreeMap<Principal, Vec<Address>>) -> Vec<Address> {
+    match role {
+        Role::Server => all.remove(&principal).unwrap_or_default(),
+        Role::Client => Vec::new(),
     }
 }
 

@@ -8,10 +8,16 @@ use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{MAX_CALLS, Service, Status};
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
 use qsocket_proto::exchange::{FetchId, Get, Post, PostTerms, receipt};
-use qsocket_proto::frame::{Frame, MAX_CALL};
+use qsocket_proto::frame::{CloseReason, Frame, MAX_CALL, RouteError};
+use qsocket_proto::hop::{FINISH, REQUEST_HEADER};
 use qsocket_proto::ids::{CallId, Principal, Role};
 use qsocket_proto::raida_key::RaidaKey;
-use tokio::net::TcpListener;
+use qsocket_proto::register::Register;
+use qsocket_proto::relay::Registration;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 impl Peer {
@@ -42,7 +48,7 @@ fn get(post: &Post, fetch: u8) -> Vec<u8> {
 /// A relay with a client, another client, a server, and another server.
 pub(super) struct Scene {
     pub(super) relay: Relay,
-    listener: TcpListener,
+    pub(super) listener: TcpListener,
     pub(super) keys: [RaidaKey; 4],
 }
 
@@ -221,4 +227,133 @@ async fn a_flood_of_calls_is_answered_busy_and_others_come_through() {
         to.send(Frame::Answer { call, status: Status::NotVouched as u8, body: &[] }).await;
     }
     assert_eq!(alice.recv().await, Got::Answer(CallId(3), Status::NotVouched as u8, vec![]));
+}
+
+fn addresses(ports: &[u16]) -> Vec<u8> {
+    let one = |port: &u16| Registration { destination: ([9, 9, 9, 9], *port).into(), dial: None };
+    Register { registrations: ports.iter().map(one).collect() }.encode()
+}
+
+/// Asks until the relay has time: one change a second.
+pub(super) async fn ask_until_free(peer: &mut Peer, service: Service, body: &[u8]) -> (Status, Vec<u8>) {
+    loop {
+        match peer.ask(service, body).await {
+            (Status::Busy, _) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            answer => return answer,
+        }
+    }
+}
+
+async fn register(peer: &mut Peer, body: &[u8]) -> Status {
+    ask_until_free(peer, Service::Register, body).await.0
+}
+
+#[tokio::test]
+async fn a_server_registers_itself_over_the_hop_that_it_dialled_and_is_reached_there() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut alice, mut dialled) = (scene.dial(0).await, scene.dial(3).await);
+    let at = ([9, 9, 9, 9], 443).into();
+    alice.open_route(1, path(), scene.who(0), scene.who(3), at).await;
+    assert_eq!(alice.recv().await, Got::RouteError(1, RouteError::DestinationNotRegistered));
+    assert_eq!(register(&mut dialled, &addresses(&[443, 444])).await, Status::Ok);
+    alice.open_route(2, path(), scene.who(0), scene.who(3), at).await;
+    assert!(matches!(dialled.recv().await, Got::Open(1, _)));
+    // The newer list takes the place of the older one, and the route that stands stays.
+    assert_eq!(register(&mut dialled, &addresses(&[444])).await, Status::Ok);
+    alice.open_route(3, path(), scene.who(0), scene.who(3), at).await;
+    assert_eq!(alice.recv().await, Got::RouteError(3, RouteError::DestinationNotRegistered));
+    alice.data(2, 0, b"still there").await;
+    assert_eq!(dialled.recv().await, Got::Data(1, 0, b"still there".to_vec()));
+}
+
+#[tokio::test]
+async fn nobody_registers_what_is_anothers_and_no_client_registers_anything() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut alice, mut owner, mut stranger) =
+        (scene.dial(0).await, scene.dial(2).await, scene.dial(3).await);
+    assert_eq!(alice.status(Service::Register, &addresses(&[443])).await, Status::NotPermitted, "a client");
+    assert_eq!(register(&mut owner, &addresses(&[443])).await, Status::Ok);
+    assert_eq!(register(&mut stranger, &addresses(&[443])).await, Status::Exists, "what another registered");
+    // With what the operator registered for the owner, and for the stranger's wish.
+    let operators = Registration { destination: super::service(), dial: None };
+    let operators = Register { registrations: vec![operators] }.encode();
+    assert_eq!(register(&mut stranger, &operators).await, Status::Exists, "what an operator registered");
+    assert_eq!(register(&mut stranger, &addresses(&[444])).await, Status::Ok, "what is free");
+    // Only who registered it gives it up.
+    assert_eq!(register(&mut owner, &addresses(&[])).await, Status::Ok);
+    assert_eq!(register(&mut stranger, &addresses(&[443])).await, Status::Ok);
+}
+
+/// Passes on one connection to `to`, and keeps what the side that dialled says.
+async fn recorder(to: SocketAddr) -> (SocketAddr, JoinHandle<Vec<u8>>) {
+    let listener = port().await;
+    let at = listener.local_addr().unwrap();
+    let recording = tokio::spawn(async move {
+        let (near, far) = (listener.accept().await.unwrap().0, TcpStream::connect(to).await.unwrap());
+        let ((mut from_near, mut to_near), (mut from_far, mut to_far)) =
+            (near.into_split(), far.into_split());
+        let back = tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
+        let (mut said, mut bytes) = (Vec::new(), vec![0; 4096]);
+        while let Ok(n @ 1..) = from_near.read(&mut bytes).await {
+            said.extend_from_slice(&bytes[..n]);
+            to_far.write_all(&bytes[..n]).await.unwrap();
+        }
+        back.abort();
+        said
+    });
+    (at, recording)
+}
+
+/// What a server says is sealed under its hop: who recorded it all gets nowhere with it, neither on a connection of its
+/// own nor in its own hop.
+#[tokio::test]
+async fn a_recorded_registration_says_nothing_on_another_hop() {
+    let scene = Scene::new(Limits::default()).await;
+    let relay = scene.relay.local_addr();
+    let (at, recording) = recorder(relay).await;
+    let mut victim = Peer::dial(at, path(), &scene.keys[3]).await.unwrap();
+    assert_eq!(register(&mut victim, &addresses(&[443])).await, Status::Ok);
+    drop(victim);
+    let said = recording.await.unwrap();
+    let mut victim = scene.dial(3).await;
+    assert_eq!(register(&mut victim, &addresses(&[])).await, Status::Ok, "it takes it back");
+
+    let mut stranger = TcpStream::connect(relay).await.unwrap();
+    stranger.write_all(&said).await.unwrap();
+    let mut answer = Vec::new();
+    // The relay answers HELLO and closes at FINISH; a reset is an end too.
+    let _ = tokio::time::timeout(GUARD, stranger.read_to_end(&mut answer)).await.expect("nobody closes");
+    // Behind HELLO, whose body's length stands in its header, and FINISH there is one record: the call.
+    let hello = REQUEST_HEADER + usize::from(u16::from_be_bytes([said[22], said[23]]));
+    let record = &said[hello + FINISH..];
+    let mut thief = scene.dial(2).await;
+    thief.stream.write_all(record).await.unwrap();
+    let end = thief.recv().await;
+    assert!(matches!(end, Got::Close(CloseReason::Protocol) | Got::Eof), "{end:?}");
+
+    // Nobody has the address: it is free for another server.
+    let mut other = scene.dial(2).await;
+    assert_eq!(register(&mut other, &addresses(&[443])).await, Status::Ok);
+}
+
+#[tokio::test]
+async fn a_fifth_address_is_refused_in_one_list_and_beside_the_operators() {
+    let scene = Scene::new(Limits::default()).await;
+    let (mut owner, mut other) = (scene.dial(2).await, scene.dial(3).await);
+    let mut five = addresses(&[1, 2, 3, 4]);
+    five[0] = 5;
+    five.extend_from_slice(&addresses(&[5])[1..]);
+    assert_eq!(register(&mut other, &five).await, Status::Malformed);
+    assert_eq!(register(&mut other, &addresses(&[1, 2, 3, 4])).await, Status::Ok);
+    assert_eq!(
+        register(&mut owner, &addresses(&[11, 12, 13, 14])).await,
+        Status::Quota,
+        "one is the operator's"
+    );
+    assert_eq!(register(&mut owner, &addresses(&[11, 12, 13])).await, Status::Ok);
+    // What it has already is done at once, however often it asks; a change a second is enough.
+    for _ in 0..3 {
+        assert_eq!(owner.status(Service::Register, &addresses(&[11, 12, 13])).await, Status::Ok);
+    }
+    assert_eq!(owner.status(Service::Register, &addresses(&[11])).await, Status::Busy);
 }

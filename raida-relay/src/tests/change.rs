@@ -8,11 +8,10 @@ use qsocket_proto::hop::{HandshakeError, REJECT};
 use qsocket_proto::ids::Role;
 use qsocket_proto::raida_key::{RaidaKey, relay_table};
 use qsocket_proto::relay::{MIN_BYTES_PER_SECOND, QUOTA_BURST, Quota};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 fn roster(keys: &[&RaidaKey], servers: Vec<Server>) -> Roster {
-    Roster { table: relay_table(keys.iter().copied(), path()), servers, quotas: BTreeMap::new() }
+    Roster { table: relay_table(keys.iter().copied(), path()), servers, ..Roster::default() }
 }
 
 #[tokio::test]

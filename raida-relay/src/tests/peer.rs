@@ -185,6 +185,23 @@ impl Peer {
         tokio::time::timeout(GUARD, taken).await.expect("the relay does not dial")
     }
 
+    /// Answers a relay's dial that was made with another number than that of `key`.
+    pub(super) async fn refuse(stream: TcpStream, path: PathId, key: &RaidaKey) {
+        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(usize::MAX));
+        let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
+        loop {
+            assert_ne!(read(&stream, &mut inbox).await, 0, "the relay gave up");
+            let now = Instant::now();
+            match responder.handle(now, &mut inbox, &mut outbox, &One(key, path), &mut OsRng) {
+                Ok(done) => assert!(done.is_none(), "it has the number"),
+                Err(e) => {
+                    assert_eq!(e, HandshakeError::NotAuthentic);
+                    return write(&stream, &mut outbox).await.unwrap();
+                }
+            }
+        }
+    }
+
     pub(super) async fn send(&mut self, frame: Frame<'_>) {
         self.outbox.frame(&frame).unwrap();
         self.sealer.seal(Instant::now(), &mut self.outbox).unwrap();

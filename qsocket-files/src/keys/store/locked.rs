@@ -196,9 +196,14 @@ impl Locked {
     }
 
     pub(super) fn read_raida(&self, name: &OsStr, path: &Path) -> Result<RaidaKey, KeyFileError> {
-        let key = format::parse_raida_key(&self.read(RAIDA, name, path)?).map_err(|e| e.at(path))?;
+        let key = self.read_raida_as(name, path)?;
         Self::named(name, path, &raida_name(key.principal(), key.role()))?;
         Ok(key)
+    }
+
+    /// A RAIDA key under any name.
+    pub(super) fn read_raida_as(&self, name: &OsStr, path: &Path) -> Result<RaidaKey, KeyFileError> {
+        format::parse_raida_key(&self.read(RAIDA, name, path)?).map_err(|e| e.at(path))
     }
 
     pub(super) fn write(

@@ -1,9 +1,10 @@
 //! What slow, stalled and full paths cost: nothing beyond the sixteenth fastest.
 
-use super::pair::Pair;
+use super::pair::{DELAY, Pair, Verdict};
 use super::pattern;
 use crate::connection::*;
 use crate::endpoint::Handle;
+use crate::grid::StripeId;
 
 /// Above this size a block waits [`PATIENCE`] for its data stripes (`docs/protocol.md`, 9.7, item 5).
 const EAGER: usize = 16 * 1024;
@@ -233,6 +234,33 @@ fn stalled_paths_are_probed_and_come_back() {
             |path: PathId| after.paths[path.index()].sent_bytes - before.paths[path.index()].sent_bytes;
         for path in stalled.iter() {
             assert!(carried(path) > 10 * 6000, "seed {seed}: {path:?} carried {} bytes", carried(path));
+        }
+    }
+}
+
+/// Relays lose a data stripe of each block and bring junk for all parity. The receiver tries that when it needs it, and the
+/// sender believes no more in what was tried.
+#[test]
+fn junk_in_the_place_of_parity_is_mended_within_a_round_trip() {
+    for seed in 760..765 {
+        let mut pair = Pair::with(seed, |c| c.parity = ParityPolicy::Mds, |_| ());
+        let ends = warm(&mut pair);
+        let lost = std::rc::Rc::new(std::cell::RefCell::new(BTreeSet::new()));
+        pair.mangle(PathSet::ALL, move |_, payload| {
+            let [1, header @ ..] = &*payload else { return Verdict::Pass };
+            let (block, stripe) = (header[8..15].to_vec(), StripeId::new(header[15]).unwrap());
+            if stripe.data_index().is_none() {
+                *payload.last_mut().unwrap() ^= 1;
+                return Verdict::Pass;
+            }
+            if lost.borrow_mut().insert(block) { Verdict::Drop } else { Verdict::Pass }
+        });
+        for bytes in SIZES {
+            let took = time(&mut pair, ends, bytes);
+            // There, what is here of it back, and the rest there; two waits of 10 ms, until it is said and until it is late.
+            let most = 3 * DELAY + 2 * 10 * MS + 5 * MS;
+            assert!(took <= most, "seed {seed}, {bytes} bytes: {took:?}");
+            pair.run_for(Duration::from_secs(2));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::endpoint::{Admission, Endpoint, Handle, Routed};
 use crate::frame::{Frame, Frames};
 use crate::grid::StripeId;
 use crate::hop::{Outbox, RECORD_HEADER, RECORD_TAG};
-use crate::ids::{ConnectionId, KeyId};
+use crate::ids::{ConnectionId, HopAt, KeyId};
 use crate::open::{MlKem, OpenHeader};
 use crate::stripe::{STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
 use rand_chacha::ChaCha12Rng;
@@ -86,7 +86,7 @@ struct Boxes {
 }
 
 impl Hops for Boxes {
-    fn room(&mut self, path: PathId) -> usize {
+    fn room(&mut self, HopAt { path, .. }: HopAt) -> usize {
         if self.up.contains(path) && !self.full.contains(path) {
             self.outboxes[path.index()].room_for_data()
         } else {
@@ -94,7 +94,7 @@ impl Hops for Boxes {
         }
     }
 
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+    fn outbox<R>(&mut self, HopAt { path, .. }: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
         self.up.contains(path).then(|| write(&mut self.outboxes[path.index()]))
     }
 }

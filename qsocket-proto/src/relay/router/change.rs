@@ -1,6 +1,6 @@
 //! What an operator changes while a relay runs: who is known, quotas, the end.
 
-use super::{Action, HopId, Registration, Router};
+use super::{Action, ClaimError, HopId, Registration, Router};
 use crate::frame::CloseReason;
 use crate::ids::{Principal, Role};
 use crate::relay::{MAX_CONNECTIONS_PER_CLIENT, MAX_ROUTES, Quota};
@@ -22,8 +22,56 @@ impl Router {
         self.most_routes.get(&client).copied().unwrap_or(MAX_CONNECTIONS_PER_CLIENT)
     }
 
-    /// Takes back all addresses of a server: no client reaches it from now on, and the relay dials it no more. Its
-    /// hop and its routes stay; [`Router::expel`] ends them.
+    /// Gives a server the addresses that it registers itself, in the place of those that it registered before. Those by
+    /// the operator's hand stay, and count for the bound.
+    ///
+    /// # Errors
+    /// The first address that it may not have; nothing has changed then.
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        server: Principal,
+        claims: &[Registration],
+    ) -> Result<(), ClaimError> {
+        self.may_claim(server, claims)?;
+        self.servers.set_claims(now, server, claims);
+        Ok(())
+    }
+
+    /// Whether [`Router::claim`] would succeed.
+    ///
+    /// # Errors
+    /// As [`Router::claim`].
+    pub fn may_claim(&self, server: Principal, claims: &[Registration]) -> Result<(), ClaimError> {
+        self.servers.may_claim(server, claims, self.config.dial_any_address)
+    }
+
+    /// Whether a server has these addresses already, at its own word or by the operator's hand.
+    pub fn has_claimed(&self, server: Principal, claims: &[Registration]) -> bool {
+        self.servers.has_claimed(server, claims)
+    }
+
+    /// What a server registered itself.
+    pub fn claims(&self, server: Principal) -> &[Registration] {
+        self.servers.claims(server)
+    }
+
+    /// Has exactly these addresses at the word of their servers. What a server may not have, because an operator gave
+    /// it away meanwhile, is left out, with all that this server registered.
+    pub fn set_claims(&mut self, now: Instant, claims: &BTreeMap<Principal, Vec<Registration>>) {
+        // What one gives up another may have got.
+        for server in self.servers.known() {
+            self.servers.keep_claims(server, claims.get(&server).map_or(&[], Vec::as_slice));
+        }
+        for (server, claims) in claims {
+            if self.claim(now, *server, claims).is_err() {
+                self.servers.set_claims(now, *server, &[]);
+            }
+        }
+    }
+
+    /// Takes back all addresses that a server has by its operator's hand: no client reaches it there from now on, and the
+    /// relay dials it there no more. Its hop and its routes stay; [`Router::expel`] ends them.
     pub fn unregister(&mut self, server: Principal) {
         self.servers.keep(server, &[]);
     }

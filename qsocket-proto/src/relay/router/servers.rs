@@ -55,9 +55,26 @@ pub enum RegisterError {
     },
 }
 
+/// Why a server does not get what it wants to register itself.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ClaimError {
+    /// Another server has it, by its operator's hand or its own.
+    #[error("{0} is registered by another server")]
+    Taken(SocketAddr),
+    /// With those that the operator registered for it they are more than [`MAX_ADDRESSES`].
+    #[error("a server has at most {MAX_ADDRESSES} addresses, those that the operator registered included")]
+    TooMany,
+    /// The address is not public unicast.
+    #[error("{0} is not a public unicast address")]
+    NotPublic(SocketAddr),
+}
+
 #[derive(Debug, Default)]
 struct Server {
+    /// By the operator's hand.
     registrations: Vec<Registration>,
+    /// By the server's own word. No destination of `registrations` is among them.
+    claims: Vec<Registration>,
     hop: Option<HopId>,
     /// A dial was handed out and has not been reported on.
     dialling: bool,
@@ -70,16 +87,36 @@ struct Server {
 }
 
 impl Server {
+    fn all(&self) -> impl Iterator<Item = &Registration> {
+        self.registrations.iter().chain(&self.claims)
+    }
+
+    fn is_dialled(&self) -> bool {
+        self.all().any(|r| r.dial.is_some())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.registrations.is_empty() && self.claims.is_empty()
+    }
+
+    /// Has it dialled soon if it can be, and that is not under way.
+    fn want(&mut self, now: Instant) {
+        if !self.is_dialled() {
+            self.due = None;
+        } else if self.hop.is_none() && !self.dialling {
+            self.due.get_or_insert(now);
+        }
+    }
+
     /// The dial that is handed out now, if there is an address and nothing is under way.
     fn dial(&mut self, now: Instant, server: Principal) -> Option<Action> {
         if self.hop.is_some() || self.dialling {
             return None;
         }
-        let count = self.registrations.len();
-        let at = (0..count)
-            .map(|i| (self.turn + i) % count)
-            .find(|&i| self.registrations.get(i).is_some_and(|r| r.dial.is_some()))?;
-        let address = self.registrations.get(at)?.dial?;
+        let dials: Vec<_> = self.all().map(|r| r.dial).collect();
+        let count = dials.len();
+        let turns = (0..count).map(|i| (self.turn + i) % count);
+        let (at, address) = turns.filter_map(|i| Some((i, dials.get(i).copied().flatten()?))).next()?;
         self.turn = at + 1;
         self.dialling = true;
         self.dialled = Some(now);
@@ -125,10 +162,67 @@ impl Servers {
             return Err(RegisterError::TooMany);
         }
         known.registrations.push(registration);
-        if registration.dial.is_some() && known.hop.is_none() && !known.dialling {
-            known.due.get_or_insert(now);
+        // The operator's word stands over the server's own.
+        known.claims.retain(|claim| claim.destination != registration.destination);
+        if registration.dial.is_some() {
+            known.want(now);
         }
         Ok(())
+    }
+
+    /// Whether `server` may have these addresses at its own word.
+    pub(super) fn may_claim(
+        &self,
+        server: Principal,
+        claims: &[Registration],
+        any: bool,
+    ) -> Result<(), ClaimError> {
+        let operators = self.known.get(&server).map(|known| &*known.registrations).unwrap_or_default();
+        let named = |r: &&Registration| operators.iter().all(|o| o.destination != r.destination);
+        if operators.len() + claims.iter().filter(named).count() > MAX_ADDRESSES {
+            return Err(ClaimError::TooMany);
+        }
+        for Registration { destination, dial } in claims.iter().filter(named) {
+            let addresses = std::iter::once(*destination).chain(*dial);
+            for address in addresses {
+                if !any && !is_public_unicast(address.ip()) {
+                    return Err(ClaimError::NotPublic(address));
+                }
+            }
+            let others = self.known.iter().filter(|(other, _)| **other != server);
+            if others.flat_map(|(_, known)| known.all()).any(|r| r.destination == *destination) {
+                return Err(ClaimError::Taken(*destination));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `server` exactly these addresses at its own word, besides those by the operator's hand.
+    pub(super) fn set_claims(&mut self, now: Instant, server: Principal, claims: &[Registration]) {
+        if claims.is_empty() && !self.known.contains_key(&server) {
+            return;
+        }
+        let known = self.known.entry(server).or_default();
+        let operators = &known.registrations;
+        let claims = claims.iter().filter(|c| operators.iter().all(|o| o.destination != c.destination));
+        known.claims = claims.copied().collect();
+        known.want(now);
+        if known.is_empty() && known.hop.is_none() {
+            self.known.remove(&server);
+        }
+    }
+
+    pub(super) fn has_claimed(&self, server: Principal, claims: &[Registration]) -> bool {
+        let Some(known) = self.known.get(&server) else { return claims.is_empty() };
+        let operators = &known.registrations;
+        let named = |c: &&Registration| operators.iter().all(|o| o.destination != c.destination);
+        // In any order: a store has its own.
+        claims.iter().filter(named).count() == known.claims.len()
+            && claims.iter().filter(named).all(|c| known.claims.contains(c))
+    }
+
+    pub(super) fn claims(&self, server: Principal) -> &[Registration] {
+        self.known.get(&server).map(|known| &*known.claims).unwrap_or_default()
     }
 
     pub(super) fn known(&self) -> Vec<Principal> {
@@ -137,12 +231,21 @@ impl Servers {
 
     /// Takes back the registrations of a server that are not among these. A dial under way is reported as ever.
     pub(super) fn keep(&mut self, server: Principal, registrations: &[Registration]) {
+        self.retain(server, |known| known.registrations.retain(|r| registrations.contains(r)));
+    }
+
+    /// The same for what it registered itself.
+    pub(super) fn keep_claims(&mut self, server: Principal, claims: &[Registration]) {
+        self.retain(server, |known| known.claims.retain(|c| claims.contains(c)));
+    }
+
+    fn retain(&mut self, server: Principal, retain: impl FnOnce(&mut Server)) {
         let Some(known) = self.known.get_mut(&server) else { return };
-        known.registrations.retain(|r| registrations.contains(r));
-        if known.registrations.iter().all(|r| r.dial.is_none()) {
+        retain(known);
+        if !known.is_dialled() {
             known.due = None;
         }
-        if known.registrations.is_empty() && known.hop.is_none() {
+        if known.is_empty() && known.hop.is_none() {
             self.known.remove(&server);
         }
     }
@@ -150,7 +253,7 @@ impl Servers {
     /// Whether `server` registered `destination`.
     pub(super) fn check(&self, server: Principal, destination: SocketAddr) -> Result<(), RouteError> {
         let known = self.known.get(&server).ok_or(RouteError::NoSuchServer)?;
-        if known.registrations.iter().any(|r| r.destination == destination) {
+        if known.all().any(|r| r.destination == destination) {
             Ok(())
         } else {
             Err(RouteError::DestinationNotRegistered)
@@ -182,7 +285,7 @@ impl Servers {
             return;
         }
         known.hop = None;
-        if known.registrations.is_empty() {
+        if known.is_empty() {
             self.known.remove(&server);
         } else if !known.dialling {
             known.back_off(now, rng);

@@ -424,3 +424,85 @@ fn a_relay_that_drains_closes_every_hop_and_dials_nobody() {
     assert_eq!((f.actions(), f.router.poll_timeout()), (vec![], None));
     assert_eq!((f.router.waiting_bytes(), f.router.routes()), (0, 0));
 }
+
+fn at(port: u16, dial: Option<u16>) -> Registration {
+    Registration { destination: address(port), dial: dial.map(address) }
+}
+
+#[test]
+fn a_server_claims_what_is_free_and_nothing_of_another() {
+    let mut f = Fixture::new();
+    f.register(9);
+    let (now, one, two) = (f.now, server(10), server(11));
+    assert_eq!(
+        f.router.claim(now, one, &[at(80, None)]),
+        Err(ClaimError::Taken(address(80))),
+        "an operator's"
+    );
+    assert_eq!(f.router.claim(now, one, &[at(90, None), at(91, None)]), Ok(()));
+    assert_eq!(f.router.claim(now, two, &[at(92, None), at(91, None)]), Err(ClaimError::Taken(address(91))));
+    assert_eq!(f.router.claims(two), &[], "nothing of a claim that is refused");
+    // What is given up is free, and the newer list takes the place of the older one.
+    assert_eq!(f.router.claim(now, one, &[at(90, None)]), Ok(()));
+    assert_eq!(f.router.claim(now, two, &[at(91, None)]), Ok(()));
+    assert_eq!(f.router.claims(one), &[at(90, None)]);
+    // An operator gives it to somebody else: the claim is gone when the lists are set the next time.
+    f.router.register(now, server(12), at(91, None)).unwrap();
+    let lists = BTreeMap::from([(one, vec![at(90, None)]), (two, vec![at(91, None)])]);
+    f.router.set_claims(now, &lists);
+    assert_eq!((f.router.claims(one), f.router.claims(two)), (&[at(90, None)][..], &[][..]));
+    // Two that exchange their addresses in one step.
+    let lists = BTreeMap::from([(one, vec![at(95, None)]), (two, vec![at(90, None)])]);
+    f.router.set_claims(now, &lists);
+    assert_eq!((f.router.claims(one), f.router.claims(two)), (&[at(95, None)][..], &[at(90, None)][..]));
+    f.router.set_claims(now, &BTreeMap::new());
+    assert_eq!(f.router.claims(one), &[]);
+}
+
+#[test]
+fn claims_count_with_what_the_operator_registered_and_never_stand_over_it() {
+    let mut f = Fixture::new();
+    let (now, s) = (f.now, server(9));
+    f.register(9);
+    let four = [at(81, None), at(82, None), at(83, None), at(84, None)];
+    assert_eq!(f.router.claim(now, s, &four), Err(ClaimError::TooMany));
+    assert_eq!(f.router.claim(now, s, &four[..3]), Ok(()));
+    // Its operator's address at its own word changes nothing and costs no place.
+    assert_eq!(f.router.claim(now, s, &[at(80, None), four[0], four[1], four[2]]), Ok(()));
+    assert_eq!(f.router.claims(s), &four[..3]);
+    assert!(
+        f.router.poll_action().is_none(),
+        "the operator's dial is not taken back, and is due with the timer"
+    );
+    f.router.handle_timeout(now);
+    assert_eq!(f.router.poll_action(), Some(Action::Dial { server: s, address: address(84) }));
+}
+
+#[test]
+fn a_claim_that_is_dialled_is_dialled_and_one_that_is_not_is_not() {
+    let mut f = Fixture::new();
+    let (now, s) = (f.now, server(9));
+    f.router.claim(now, s, &[at(90, None)]).unwrap();
+    assert_eq!(f.router.poll_timeout(), None);
+    f.router.claim(now, s, &[at(90, Some(94))]).unwrap();
+    f.router.handle_timeout(now);
+    assert_eq!(f.router.poll_action(), Some(Action::Dial { server: s, address: address(94) }));
+    f.router.claim(now, s, &[]).unwrap();
+    f.router.dial_failed(now, s, &mut f.rng);
+    assert_eq!(f.router.poll_timeout(), None, "nothing is left of it");
+}
+
+#[test]
+fn private_addresses_are_not_claimed_unless_the_network_is_closed() {
+    let config = RouterConfig { relay: relay(), network: 1, dial_any_address: false, read_header };
+    let mut router = Router::new(config);
+    let (now, s) = (Instant::now(), server(9));
+    let public: SocketAddr = "9.9.9.9:443".parse().unwrap();
+    let claim = |destination, dial| [Registration { destination, dial }];
+    assert_eq!(router.claim(now, s, &claim(address(80), None)), Err(ClaimError::NotPublic(address(80))));
+    assert_eq!(
+        router.claim(now, s, &claim(public, Some(address(80)))),
+        Err(ClaimError::NotPublic(address(80)))
+    );
+    assert_eq!(router.claim(now, s, &claim(public, Some(public))), Ok(()));
+}

@@ -12,7 +12,7 @@ use std::time::Instant;
 pub enum State {
     Dialling(Dialer),
     Answering(Responder),
-    Up { sealer: Sealer, opener: Opener, keepalive: Keepalive },
+    Up { sealer: Sealer, opener: Opener, keepalive: Box<Keepalive> },
 }
 
 pub struct HopEnd {
@@ -68,7 +68,7 @@ impl HopEnd {
     }
 
     pub fn up(&mut self, now: Instant, sealer: Sealer, opener: Opener) {
-        self.state = State::Up { sealer, opener, keepalive: Keepalive::new(now) };
+        self.state = State::Up { sealer, opener, keepalive: Box::new(Keepalive::new(now)) };
     }
 
     /// Opens all records that arrived and hands each frame to `each`; false if the hop must close.

@@ -4,7 +4,7 @@ use super::Io;
 use super::hop::HopEnd;
 use qsocket_proto::connection::Hops;
 use qsocket_proto::hop::Outbox;
-use qsocket_proto::ids::{PathId, RELAYS};
+use qsocket_proto::ids::{HopAt, PathId, RELAYS};
 use qsocket_proto::relay::Egress;
 use std::collections::BTreeMap;
 
@@ -37,11 +37,11 @@ impl Hub {
 }
 
 impl Hops for Hub {
-    fn room(&mut self, path: PathId) -> usize {
+    fn room(&mut self, HopAt { path, .. }: HopAt) -> usize {
         self.egress(path).map_or(0, |e| e.outbox().room_for_data())
     }
 
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+    fn outbox<R>(&mut self, HopAt { path, .. }: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
         self.egress(path).map(|e| write(e.outbox()))
     }
 }
@@ -54,11 +54,11 @@ pub struct WhileReading<'a> {
 }
 
 impl Hops for WhileReading<'_> {
-    fn room(&mut self, path: PathId) -> usize {
-        if path == self.path { self.egress.outbox().room_for_data() } else { self.hub.room(path) }
+    fn room(&mut self, at: HopAt) -> usize {
+        if at.path == self.path { self.egress.outbox().room_for_data() } else { self.hub.room(at) }
     }
 
-    fn outbox<R>(&mut self, path: PathId, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
-        if path == self.path { Some(write(self.egress.outbox())) } else { self.hub.outbox(path, write) }
+    fn outbox<R>(&mut self, at: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        if at.path == self.path { Some(write(self.egress.outbox())) } else { self.hub.outbox(at, write) }
     }
 }

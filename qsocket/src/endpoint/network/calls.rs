@@ -6,7 +6,7 @@ use crate::hop::Hop;
 use qsocket_net::clock;
 use qsocket_proto::call::{CALL_DEADLINE, MAX_CALLS, Service, Status};
 use qsocket_proto::frame::Frame;
-use qsocket_proto::ids::{CallId, PathId};
+use qsocket_proto::ids::{CallId, HopAt, PathId};
 use tokio::sync::oneshot;
 
 /// An answer as it comes: its status, and its body.
@@ -30,7 +30,11 @@ impl Network {
     /// # Cancel safety
     /// A dropped call was made or not; its answer is dropped.
     pub(crate) async fn call(&self, path: PathId, service: Service, body: &[u8]) -> Option<Reply> {
-        let hop = self.hop(path);
+        self.call_over(self.hops(path).any()?, service, body).await
+    }
+
+    /// The same over one hop of the path.
+    pub(crate) async fn call_over(&self, hop: &Hop, service: Service, body: &[u8]) -> Option<Reply> {
         let (sender, reply) = oneshot::channel();
         let call = hop.asked().begin(sender).ok()?;
         let asked = Asked { hop, call };
@@ -42,16 +46,16 @@ impl Network {
     }
 
     /// Takes the answer of a relay. One that nobody waits for came too late.
-    pub(crate) fn on_answer(&self, path: PathId, call: CallId, status: u8, body: &[u8]) {
-        if let Some(waiter) = self.hop(path).asked().end(call) {
+    pub(crate) fn on_answer(&self, at: HopAt, call: CallId, status: u8, body: &[u8]) {
+        if let Some(waiter) = self.hop(at).asked().end(call) {
             // Whoever waited may have gone meanwhile.
             let _: Result<(), Reply> = waiter.send((Status::from_u8(status), body.to_vec()));
         }
     }
 
     /// Takes a call of a relay, and has a task answer it.
-    pub(crate) fn on_call(&self, path: PathId, call: CallId, service: u8, body: &[u8]) {
-        let Some(place) = self.hop(path).place() else { return self.answer(path, call, Status::Busy, &[]) };
+    pub(crate) fn on_call(&self, at: HopAt, call: CallId, service: u8, body: &[u8]) {
+        let Some(place) = self.hop(at).place() else { return self.answer(at, call, Status::Busy, &[]) };
         let (Some(me), body) = (self.me.upgrade(), body.to_vec()) else { return };
         self.spawn(async move {
             let told = match Service::from_u8(service) {
@@ -59,13 +63,13 @@ impl Network {
                 _ => Told { status: Status::NoSuchService, answer: Vec::new(), kept: None },
             };
             drop(place);
-            me.answer(path, call, told.status, &told.answer);
+            me.answer(at, call, told.status, &told.answer);
             me.tell_kept(told.kept);
         });
     }
 
-    fn answer(&self, path: PathId, call: CallId, status: Status, body: &[u8]) {
-        let hop = self.hop(path);
+    fn answer(&self, at: HopAt, call: CallId, status: Status, body: &[u8]) {
+        let hop = self.hop(at);
         // A full outbox loses the answer; the caller's deadline stands behind it.
         hop.write(|out| out.frame(&Frame::Answer { call, status: status as u8, body }));
         hop.flush(clock::now());

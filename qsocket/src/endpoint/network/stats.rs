@@ -13,8 +13,8 @@ impl Network {
     }
 
     pub(crate) fn hop_status(&self) -> HopStatus {
-        let up = PathId::all().filter(|p| self.hop(*p).is_up()).collect();
-        let errors = PathId::all().filter_map(|p| Some((p, self.hop(p).last_error()?))).collect();
+        let up = PathId::all().filter(|p| self.hops(*p).is_up()).collect();
+        let errors = PathId::all().filter_map(|p| Some((p, self.hops(p).last_error()?))).collect();
         let [false_shares, other_headers] = {
             let core = self.lock();
             [self.false_shares(core.endpoint.liars()), core.endpoint.other_headers()]
@@ -44,7 +44,7 @@ impl Network {
         }
         for path in PathId::all() {
             let relay = &mut stats.relays[path.index()];
-            relay.hop_up = self.hop(path).is_up();
+            relay.hop_up = self.hops(path).is_up();
             relay.false_shares = false_shares[path.index()];
             relay.other_headers = other_headers[path.index()];
             relay.contrary_answers = contrary[path.index()];

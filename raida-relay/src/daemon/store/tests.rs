@@ -194,3 +194,119 @@ fn debug_shows_no_number() {
     let text = format!("{new:?}");
     assert!(text.contains("Secret<32>(..)"), "{text}");
 }
+
+fn claim(port: u16) -> Registration {
+    Registration { destination: ([9, 9, 9, 9], port).into(), dial: None }
+}
+
+#[tokio::test]
+async fn what_servers_register_stays_until_its_operator_or_they_take_it_back() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let now = UNIX_EPOCH + Duration::from_secs(1000);
+    let (mut one, two, client) = (new(7, Role::Server), new(8, Role::Server), new(9, Role::Client));
+    one.addresses = vec![address(80)];
+    for new in [&one, &two, &client] {
+        store.add(new).await.unwrap();
+    }
+    let register =
+        async |serial, claims: &[Registration]| store.register(who(serial), claims, now).await.unwrap();
+    assert_eq!(register(9, &[claim(1)]).await, Registered::Unknown, "a client");
+    assert_eq!(register(99, &[claim(1)]).await, Registered::Unknown);
+    let operators = Registration { destination: address(80).service, dial: None };
+    assert_eq!(register(8, &[operators]).await, Registered::Taken, "by an operator's hand");
+    let revision = store.revision().await.unwrap();
+    let mine = [claim(1), Registration { dial: Some(([9, 9, 9, 9], 9).into()), ..claim(2) }, operators];
+    assert_eq!(register(7, &mine).await, Registered::Kept);
+    assert!(store.revision().await.unwrap() > revision, "other processes of the relay see it");
+    let revision = store.revision().await.unwrap();
+    assert_eq!(register(7, &[mine[1], mine[0]]).await, Registered::Kept, "another process is told");
+    assert_eq!(store.revision().await.unwrap(), revision, "nothing is written");
+    assert_eq!(register(8, &[claim(3), claim(2)]).await, Registered::Taken);
+    assert_eq!(register(7, &[claim(1), claim(2), claim(3), claim(4)]).await, Registered::TooMany);
+
+    let all = |roster: &Roster| {
+        roster.claims.iter().map(|s| (s.principal.serial, s.service.port(), s.dial)).collect::<Vec<_>>()
+    };
+    let Loaded { roster, .. } = store.load().await.unwrap();
+    assert_eq!(all(&roster), [(7, 1, None), (7, 2, Some(([9, 9, 9, 9], 9).into()))]);
+    assert_eq!(roster.servers.len(), 1, "the operator's is the operator's");
+    // A new number keeps them, and a ban hides them without giving them away.
+    store.add(&one).await.unwrap();
+    store.ban(who(7), None, "", now).await.unwrap();
+    assert_eq!(all(&store.load().await.unwrap().roster), []);
+    assert_eq!(register(7, &[claim(5)]).await, Registered::Unknown, "banned");
+    assert_eq!(register(8, &[claim(2)]).await, Registered::Taken);
+    store.unban(who(7), None).await.unwrap();
+    assert_eq!(all(&store.load().await.unwrap().roster).len(), 2);
+    // The operator gives one to another server, and takes the other one back.
+    let given = Address { service: claim(1).destination, dial: None };
+    store.add(&NewPrincipal { addresses: vec![given], ..new(8, Role::Server) }).await.unwrap();
+    assert_eq!(store.list().await.unwrap()[0].registered.len(), 1);
+    assert_eq!(store.unregister(who(7), Some(claim(1).destination)).await.unwrap(), 0);
+    assert_eq!(store.unregister(who(7), None).await.unwrap(), 1);
+    assert_eq!(all(&store.load().await.unwrap().roster), []);
+    assert_eq!(register(8, &[claim(2)]).await, Registered::Kept, "it is free");
+    store.remove(who(8), None).await.unwrap();
+    assert_eq!(register(7, &[claim(2)]).await, Registered::Kept, "who is gone holds nothing");
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_read_and_brought_to_this_one_by_who_writes() {
+    let dir = dir();
+    let store = store(&dir).await;
+    let mut one = new(7, Role::Server);
+    one.addresses = vec![address(80)];
+    store.add(&one).await.unwrap();
+    for statement in
+        ["DROP TABLE registrations", "DROP TABLE numbers", "UPDATE meta SET value = 1 WHERE name = 'schema'"]
+    {
+        sqlx::query(statement).execute(&store.pool).await.unwrap();
+    }
+    let path = store.path.clone();
+    let reader = Store::open(&path, 1, relay(), Access::Read).await.unwrap();
+    assert_eq!(reader.load().await.unwrap().roster.servers.len(), 1);
+    let writer = Store::open(&path, 1, relay(), Access::Write).await.unwrap();
+    assert_eq!(writer.register(who(7), &[claim(1)], UNIX_EPOCH).await.unwrap(), Registered::Kept);
+    assert_eq!(reader.load().await.unwrap().roster.claims.len(), 1, "who had it open sees it too");
+}
+
+#[tokio::test]
+async fn a_number_waits_across_processes_until_it_is_used_or_its_principal_gets_another() {
+    let dir = dir();
+    let store = store(&dir).await;
+    for new in [new(7, Role::Server), new(8, Role::Client)] {
+        store.add(&new).await.unwrap();
+    }
+    let number = |byte| AuthenticityNumber::new(&[byte; 32]).unwrap();
+    let (who7, who8) = ((who(7), Role::Server), (who(8), Role::Client));
+    let unknown = (who(7), Role::Client);
+    assert_eq!(store.rotate(unknown, &number(1)).await.unwrap(), Rotated::Unknown, "another role");
+    assert_eq!(store.settle(who7, &number(1)).await.unwrap(), Rotated::Unknown);
+    for (who, byte) in [(who7, 1), (who7, 2), (who8, 3)] {
+        assert_eq!(store.rotate(who, &number(byte)).await.unwrap(), Rotated::Kept);
+    }
+    // Whoever opens it next finds both.
+    let again = Store::open(&store.path, 1, relay(), Access::Write).await.unwrap();
+    let Loaded { roster, revision, .. } = again.load().await.unwrap();
+    assert!(equal(&roster.next[&who7], &number(2)) && equal(&roster.next[&who8], &number(3)));
+    let old = roster.table;
+    assert_eq!(again.settle(who7, &number(1)).await.unwrap(), Rotated::Unknown, "another one waits");
+    assert_eq!(again.settle(who7, &number(2)).await.unwrap(), Rotated::Kept);
+    assert!(store.revision().await.unwrap() > revision, "other processes of the relay see it");
+    let Loaded { roster, .. } = store.load().await.unwrap();
+    assert!(equal(&roster.table[&who7], &number(2)) && equal(&roster.table[&who8], &old[&who8]));
+    assert_eq!(roster.next.keys().collect::<Vec<_>>(), [&who8]);
+    // A ban, and a number by the operator's hand.
+    store.ban(who(8), None, "", UNIX_EPOCH).await.unwrap();
+    assert!(store.load().await.unwrap().roster.next.is_empty());
+    assert_eq!(store.settle(who8, &number(3)).await.unwrap(), Rotated::Unknown, "banned");
+    assert_eq!(store.rotate(who8, &number(4)).await.unwrap(), Rotated::Unknown, "banned");
+    store.unban(who(8), None).await.unwrap();
+    store.add(&new(8, Role::Client)).await.unwrap();
+    assert_eq!(store.settle(who8, &number(3)).await.unwrap(), Rotated::Unknown, "the operator gave another");
+    store.rotate(who8, &number(5)).await.unwrap();
+    store.remove(who(8), None).await.unwrap();
+    store.add(&new(8, Role::Client)).await.unwrap();
+    assert!(store.load().await.unwrap().roster.next.is_empty(), "who is gone left nothing");
+}
