@@ -572,3 +572,24 @@ fn relays_replace_the_numbers_of_a_raida_key() {
     assert!(place.done("a", &rotate).contains("25 of 25"));
     assert!(place.done("a", &verify).contains("25 of 25") && !old_file.exists());
 }
+
+/// Whoever hands over a key could otherwise have it stand for a name that is not his.
+#[test]
+fn a_plain_file_does_not_settle_who_answers_behind_a_name() {
+    let place = Place::new();
+    let id = place.generate("a", &["--name", "bank.example"]);
+    place.done("a", &["export", &id, "k.toml", "--plain"]);
+    assert!(fs::read_to_string(place.path("k.toml")).unwrap().contains("bank.example"));
+    let out = place.keys("b", &["import", "k.toml"]);
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success() && told.contains("import again with --name bank.example"), "{told}");
+    assert_eq!(place.json("b", &["list"])["encryption"][0]["name"], serde_json::Value::Null);
+    place.done("b", &["remove", &id]);
+    place.done("b", &["import", "k.toml", "--name", "bank.example"]);
+    assert_eq!(place.json("b", &["list"])["encryption"][0]["name"], "bank.example");
+    // Under a passphrase it is the file of whoever knows that.
+    let file = place.file("pass", "correct horse");
+    place.done("a", &["export", &id, "k.sealed", "--passphrase-file", &file]);
+    place.done("c", &["import", "k.sealed", "--passphrase-file", &file]);
+    assert_eq!(place.json("c", &["list"])["encryption"][0]["name"], "bank.example");
+}

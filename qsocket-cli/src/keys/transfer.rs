@@ -24,6 +24,7 @@ const DASH: &str = "-";
 pub(super) fn import(this: &Session, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let piped = args.file == Path::new(DASH);
     let file = if piped { read_exported(io::stdin().lock(), PIPE)? } else { load_exported(&args.file)? };
+    let sealed = matches!(file, Exported::Sealed(_));
     let key = match file {
         Exported::Open(key) => key,
         Exported::Sealed(sealed) => sealed.open(&passphrase::read(&args.passphrase, piped)?)?,
@@ -44,11 +45,16 @@ pub(super) fn import(this: &Session, args: &ImportArgs) -> anyhow::Result<ExitCo
             let installed = store.install_raida_key(&key)?;
             raida_installed(this, &store, &key, installed)
         }
-        AnyKey::Encryption(key) => import_encryption(this, args, &key),
+        AnyKey::Encryption(key) => import_encryption(this, args, &key, sealed),
     }
 }
 
-fn import_encryption(this: &Session, args: &ImportArgs, key: &StoredKey) -> anyhow::Result<ExitCode> {
+fn import_encryption(
+    this: &Session,
+    args: &ImportArgs,
+    key: &StoredKey,
+    sealed: bool,
+) -> anyhow::Result<ExitCode> {
     let Some(secret) = key.secret() else {
         bail!("the file holds a revoked key, which has no secret; import another one");
     };
@@ -60,7 +66,9 @@ fn import_encryption(this: &Session, args: &ImportArgs, key: &StoredKey) -> anyh
     };
     let mut info = KeyInfo::new(from.id, args.with.unwrap_or(from.with), origin);
     info.own = args.own.or(from.own);
-    info.name = args.name.clone().or_else(|| from.name.clone());
+    // A name settles who answers behind it, and whoever makes an open file can write any into it.
+    let (kept, dropped) = if sealed { (from.name.clone(), None) } else { (None, from.name.as_ref()) };
+    info.name = args.name.clone().or(kept);
     info.expires = from.expires;
     info.state = from.state;
     if let Some(When(at)) = args.expires {
@@ -77,6 +85,13 @@ fn import_encryption(this: &Session, args: &ImportArgs, key: &StoredKey) -> anyh
     };
     let stands = store.get(key.id())?.context("the key was removed meanwhile")?;
     let what = format!("Encryption key {:?} with {}", key.id(), key.info().with);
+    if let Some(name) = dropped.filter(|_| stands.info().name.is_none()) {
+        let id = key.id();
+        eprintln!(
+            "qsocket: the file calls the other party {name}, and the key is in the folder without a name, because a name \
+             settles who answers behind it; if it is right: keys remove {id:?}, and import again with --name {name}"
+        );
+    }
     this.installed(&store, output::encryption(&store, stands.info(), this.now), &what, installed, &retired)
 }
 
