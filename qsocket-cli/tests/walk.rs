@@ -1,6 +1,7 @@
-//! The README's walk: from nothing to two folders that hold one key, by way of sixteen relays of 25, and a stream under it.
+//! The README's walks: from nothing to two folders that hold one key, by way of sixteen relays of 25, and a stream under it;
+//! and to a name that 25 relays answer for.
 //!
-//! The script is the README's own, run by a shell; only the ports differ.
+//! The scripts are the README's own, run by a shell; only the ports differ.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,10 +20,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// After this the walk counts as hung.
 const HANG: Duration = Duration::from_secs(120);
 
-/// The script between the marker and the end of its block.
-fn script() -> String {
+/// The script between a marker and the end of its block.
+fn script(marker: &str) -> String {
     let readme = include_str!("../../README.md");
-    let walk = readme.split("<!-- walk -->").nth(1).expect("the README marks its walk");
+    let walk = readme.split(marker).nth(1).expect("the README marks its walk");
     let block = walk.split("```sh\n").nth(1).expect("a block of shell follows the marker");
     block.split("```").next().unwrap().to_owned()
 }
@@ -52,6 +53,36 @@ fn programs() -> Option<PathBuf> {
 /// A shell with all that it started, which ends with this value.
 struct Shell(Child);
 
+impl Shell {
+    /// Runs a script in a folder, where what it prints goes to the file `out`.
+    fn start(script: &str, folder: &Path, programs: &Path) -> io::Result<Self> {
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+        let out = File::create(folder.join("out"))?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(folder).env("PATH", path).env_remove("QSOCKET_CONFIG");
+        shell.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        Ok(Self(shell.spawn()?))
+    }
+
+    /// Waits until the script has made the file `done`.
+    async fn done(&mut self, folder: &Path) {
+        let walked = async {
+            while !folder.join("done").exists() {
+                // A command that fails ends the shell.
+                let ended = !matches!(self.0.try_wait(), Ok(None)) && !folder.join("done").exists();
+                assert!(!ended, "the walk fails: {}", told(folder));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let walked = tokio::time::timeout(HANG, walked).await;
+        assert!(walked.is_ok(), "the walk does not end: {}", told(folder));
+    }
+}
+
+fn told(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("out")).unwrap_or_default()
+}
+
 impl Drop for Shell {
     fn drop(&mut self) {
         // Its own process group: the relays are in it.
@@ -64,7 +95,7 @@ impl Drop for Shell {
 async fn the_walk_of_the_readme_leads_to_a_shared_key() -> io::Result<()> {
     let Some(programs) = programs() else { return Ok(()) };
     let (relays, server) = (ports(14_000), ports(17_500));
-    let script = script()
+    let script = script("<!-- walk -->")
         .replace(
             "init raida",
             &format!("init raida --base 127.0.0.1:{relays} --server-address 127.0.0.1:{server}"),
@@ -73,22 +104,9 @@ async fn the_walk_of_the_readme_leads_to_a_shared_key() -> io::Result<()> {
     // The relays stay: the stream goes through them afterwards.
     let script = format!("set -eu\n{script}\necho walked >done\nwait\n");
     let folder = tempfile::tempdir()?;
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
-    let out = File::create(folder.path().join("out"))?;
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).env_remove("QSOCKET_CONFIG");
-    shell.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-    let mut shell = Shell(shell.spawn()?);
-    let told = || std::fs::read_to_string(folder.path().join("out")).unwrap_or_default();
-    let walked = async {
-        while !folder.path().join("done").exists() {
-            // A command that fails ends the shell.
-            assert!(matches!(shell.0.try_wait(), Ok(None)), "the walk fails: {}", told());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let walked = tokio::time::timeout(HANG, walked).await;
-    assert!(walked.is_ok(), "the walk does not end: {}", told());
+    let mut shell = Shell::start(&script, folder.path(), &programs)?;
+    shell.done(folder.path()).await;
+    let told = || told(folder.path());
 
     // One key, in both folders, and the server was told the memo.
     let place = |name: &str| folder.path().join("raida").join(name);
@@ -117,5 +135,19 @@ async fn the_walk_of_the_readme_leads_to_a_shared_key() -> io::Result<()> {
     accepted.read_to_string(&mut read).await?;
     assert_eq!(read, "under a key that no relay knows");
     drop(shell);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_walk_of_the_readme_leads_to_a_name() -> io::Result<()> {
+    let Some(programs) = programs() else { return Ok(()) };
+    let script = script("<!-- name walk -->").replace(":51000", &format!(":{}", ports(21_000)));
+    let script = format!("set -eu\n{script}\necho walked >done\n");
+    let folder = tempfile::tempdir()?;
+    let mut shell = Shell::start(&script, folder.path(), &programs)?;
+    shell.done(folder.path()).await;
+    let told = told(folder.path());
+    assert!(told.contains("cloudcoin.raida") && told.contains("1.0.2"), "{told}");
+    assert!(told.contains("127.0.0.1") && told.contains(" relays say so"), "{told}");
     Ok(())
 }
