@@ -5,6 +5,7 @@
 //! ```
 
 mod compare;
+mod party;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -20,10 +21,23 @@ struct Args {
 enum Command {
     /// Print the side-by-side table: bulk, opening, echo and axum against mutual TLS 1.3
     Compare(compare::Args),
+    /// One of the processes that the others start
+    #[command(subcommand, hide = true)]
+    Party(party::Party),
 }
 
 fn main() -> Result<()> {
+    allow_open_files();
     match Args::parse().command {
         Command::Compare(args) => compare::run(&args),
+        Command::Party(party) => party.run(),
     }
+}
+
+/// Takes as many open files as the system lets this process have: a thousand TLS connections have two thousand ends.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // If it fails, the step that needs them says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
