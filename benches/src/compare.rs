@@ -9,7 +9,7 @@ pub(crate) mod figures;
 mod idle;
 mod kernels;
 mod links;
-mod machine;
+pub(crate) mod machine;
 mod paths;
 pub(crate) mod peer;
 pub(crate) mod peers;
@@ -76,14 +76,16 @@ impl Args {
     fn plan(&self) -> Result<Plan> {
         ensure!(self.bytes >= 1 << 20, "--bytes must be at least 1048576 to measure a transfer");
         Ok(if self.quick {
+            let bytes = self.bytes.min(64 << 20);
             Plan {
-                bytes: self.bytes.min(64 << 20),
+                bytes,
                 connections: 50,
                 streams: 50,
                 echoes: 500,
                 requests: 500,
                 colds: 5,
-                many: MANY,
+                many: (MANY, bytes),
+                ..Plan::default()
             }
         } else {
             Plan {
@@ -93,7 +95,8 @@ impl Args {
                 echoes: 3000,
                 requests: 3000,
                 colds: COLDS,
-                many: MANY,
+                many: (MANY, self.bytes),
+                ..Plan::default()
             }
         })
     }

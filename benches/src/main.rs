@@ -1,11 +1,13 @@
 //! Measures QSocket beside mutual TLS 1.3 on the same machine in the same run.
 //!
 //! ```text
-//! cargo run --release -p qsocket-benches -- compare [--quick] [--rounds N] [--bytes N] [--write]
+//! cargo run --release -p qsocket-benches -- compare [--relay | --paths] [--quick] [--rounds N] [--bytes N] [--write]
+//! cargo run --release -p qsocket-benches -- plots [--quick] [--rounds N] [--write]
 //! ```
 
 mod compare;
 mod party;
+mod plots;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -21,6 +23,8 @@ struct Args {
 enum Command {
     /// Print the side-by-side table: bulk, opening, echo and axum against mutual TLS 1.3
     Compare(compare::Args),
+    /// Plot what streams, messages and clients cost by their number and size
+    Plots(plots::Args),
     /// One of the processes that the others start
     #[command(subcommand, hide = true)]
     Party(party::Party),
@@ -30,6 +34,7 @@ fn main() -> Result<()> {
     allow_open_files();
     match Args::parse().command {
         Command::Compare(args) => compare::run(&args),
+        Command::Plots(args) => plots::run(&args),
         Command::Party(party) => party.run(),
     }
 }

@@ -22,6 +22,12 @@ pub(crate) enum Figure {
     EchoClientCpu,
     Cold,
     Many,
+    // Of plots alone.
+    ManyClientCpu,
+    ManyServerCpu,
+    ManyRelayCpu,
+    Message,
+    MessageClientCpu,
     Answers(Load),
     Answer(Load),
     AnswerTail(Load),
@@ -56,6 +62,9 @@ impl Figure {
         match self {
             Self::Goodput | Self::Many => value / 1e9,
             Self::BulkTotalCpu | Self::BulkClientCpu | Self::BulkServerCpu | Self::BulkRelayCpu => {
+                value * 1e9
+            }
+            Self::ManyClientCpu | Self::ManyServerCpu | Self::ManyRelayCpu | Self::MessageClientCpu => {
                 value * 1e9
             }
             Self::Cold => value * 1e3,
@@ -101,6 +110,11 @@ impl fmt::Display for Figure {
             Self::EchoClientCpu => "P4 client CPU, 64 B echo, us",
             Self::Cold => "P5 cold start: 25 hops, connection, 1 B echo, p50, ms",
             Self::Many => return write!(f, "P10 goodput of {MANY} streams at once, GB/s"),
+            Self::ManyClientCpu => "client CPU, ns/B",
+            Self::ManyServerCpu => "server CPU, ns/B",
+            Self::ManyRelayCpu => "CPU of everything between, ns/B",
+            Self::Message => "p50, us",
+            Self::MessageClientCpu => "client CPU, ns/B",
             Self::Answers(load) => return write!(f, "axum, {load}, requests/s"),
             Self::Answer(load) => return write!(f, "axum, {load}, p50, us"),
             Self::AnswerTail(load) => return write!(f, "axum, {load}, p99, us"),

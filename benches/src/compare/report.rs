@@ -20,6 +20,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Whether anything is written but to the terminal.
+    pub(crate) fn writes(&self) -> bool {
+        self.write
+    }
+
     /// Prints the text and, if asked to, writes it.
     pub(crate) fn finish(&self, section: Section, text: &str) -> Result<()> {
         println!("{text}");

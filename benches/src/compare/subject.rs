@@ -31,8 +31,10 @@ pub(crate) struct Plan {
     pub(crate) requests: usize,
     /// Cold starts, one after another.
     pub(crate) colds: usize,
-    /// Streams that send at once, as many bytes together as the bulk transfer. 0: none.
-    pub(crate) many: usize,
+    /// Streams that send at once, and how many bytes together.
+    pub(crate) many: (usize, u64),
+    /// Bytes of each message that is echoed, and how many of them.
+    pub(crate) messages: (usize, usize),
 }
 
 impl Plan {
@@ -55,7 +57,8 @@ impl Plan {
             echoes: self.echoes / 8 + 1,
             requests: self.requests / 8 + 1,
             colds: 1,
-            many: self.many,
+            many: (self.many.0, self.many.1 / 8),
+            messages: self.messages,
         }
     }
 }
@@ -266,8 +269,11 @@ impl<P: Peer> Client<'_, P> {
         if plan.colds > 0 {
             self.colds(plan.colds, &mut sample).await.context("cold start")?;
         }
-        if plan.many > 0 {
-            self.many(plan.many, plan.bytes, &mut sample).await.context("many streams")?;
+        if let (count @ 1.., bytes) = plan.many {
+            self.many(count, bytes, &mut sample).await.context("many streams")?;
+        }
+        if let (size @ 1.., count @ 1..) = plan.messages {
+            self.messages(size, count, &mut sample).await.context("messages")?;
         }
         if plan.requests > 0 {
             for load in Load::ALL {
@@ -406,7 +412,9 @@ impl<P: Peer> Client<'_, P> {
             streams.push(self.stream(mode::SHARED).await?);
         }
         let block: Arc<[u8]> = (0..SHARED_BUFFER).map(|index| (index * 31 % 251) as u8).collect();
-        let (start, mut sending) = (Instant::now(), JoinSet::new());
+        let server = self.server_cpu().await?;
+        let (start, client, total) = (Instant::now(), thread_cpu(), process_cpu());
+        let mut sending = JoinSet::new();
         for mut stream in streams {
             let block = Arc::clone(&block);
             sending.spawn(async move {
@@ -425,8 +433,44 @@ impl<P: Peer> Client<'_, P> {
         while let Some(sent) = sending.join_next().await {
             sent??;
         }
-        sample.set(Figure::Many, (each * count as u64) as f64 / start.elapsed().as_secs_f64());
+        let (elapsed, client, total) = (start.elapsed(), thread_cpu() - client, process_cpu() - total);
+        let server = self.server_cpu().await? - server;
+        let bytes = (each * count as u64) as f64;
+        sample.set(Figure::Many, bytes / elapsed.as_secs_f64());
+        sample.set(Figure::ManyClientCpu, client.as_secs_f64() / bytes);
+        sample.set(Figure::ManyServerCpu, server.as_secs_f64() / bytes);
+        if P::BETWEEN {
+            let between = total.saturating_sub(client).saturating_sub(server);
+            sample.set(Figure::ManyRelayCpu, between.as_secs_f64() / bytes);
+        }
         Ok(())
+    }
+
+    /// Messages of `size` bytes and their echoes, one after another on one open stream.
+    async fn messages(&mut self, size: usize, count: usize, sample: &mut Sample) -> Result<()> {
+        let stream = self.stream(mode::ECHO).await?;
+        let (mut read, mut write) = tokio::io::split(stream);
+        let message: Vec<u8> = (0..size).map(|index| (index * 31 % 251) as u8).collect();
+        let mut reply = vec![0; size];
+        let mut times = Times::start(count);
+        // The first does not count.
+        for turn in 0..=count {
+            let start = Instant::now();
+            let writing = async {
+                write.write_all(&message).await?;
+                write.flush().await
+            };
+            tokio::try_join!(writing, read.read_exact(&mut reply))?;
+            if turn == 0 {
+                times = Times::start(count);
+            } else {
+                times.push(start);
+            }
+        }
+        ensure!(reply == message, "the echo came back changed");
+        sample.set(Figure::MessageClientCpu, times.cpu_each() / size as f64);
+        sample.set(Figure::Message, times.quantile(0.5));
+        end(read.unsplit(write)).await
     }
 
     /// Requests to an axum, in the way of `load`.
@@ -497,8 +541,16 @@ mod tests {
     use crate::compare::peers::qsocket::QSocket;
     use crate::compare::peers::tls::{KeyExchange, Tls};
 
-    const PLAN: Plan =
-        Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20, requests: 40, colds: 2, many: 7 };
+    const PLAN: Plan = Plan {
+        bytes: 3_000_001,
+        connections: 3,
+        streams: 3,
+        echoes: 20,
+        requests: 40,
+        colds: 2,
+        many: (7, 3_000_001),
+        messages: (100_000, 3),
+    };
 
     /// What a peer with neither streams inside a connection nor anything between has not.
     const OF_THE_PRODUCT: [Figure; 3] = [Figure::Stream, Figure::Cold, Figure::BulkRelayCpu];
