@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::subject::MANY;
 use super::web::Load;
 
 /// What is measured. The values are in bytes per second, seconds per byte, seconds, or answers per second.
@@ -12,12 +13,21 @@ pub(crate) enum Figure {
     BulkTotalCpu,
     BulkClientCpu,
     BulkServerCpu,
+    BulkRelayCpu,
     Stream,
     Connection,
     ConnectionClientCpu,
     Echo,
     EchoTail,
     EchoClientCpu,
+    Cold,
+    Many,
+    // Of plots alone.
+    ManyClientCpu,
+    ManyServerCpu,
+    ManyRelayCpu,
+    Message,
+    MessageClientCpu,
     Answers(Load),
     Answer(Load),
     AnswerTail(Load),
@@ -25,17 +35,20 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// Those that are not of a load.
-    const PLAIN: [Self; 10] = [
+    const PLAIN: [Self; 13] = [
         Self::Goodput,
         Self::BulkTotalCpu,
         Self::BulkClientCpu,
         Self::BulkServerCpu,
+        Self::BulkRelayCpu,
         Self::Stream,
         Self::Connection,
         Self::ConnectionClientCpu,
         Self::Echo,
         Self::EchoTail,
         Self::EchoClientCpu,
+        Self::Cold,
+        Self::Many,
     ];
 
     /// In the order of the table.
@@ -47,18 +60,37 @@ impl Figure {
     /// A value in the unit of the name.
     pub(crate) fn scale(self, value: f64) -> f64 {
         match self {
-            Self::Goodput => value / 1e9,
-            Self::BulkTotalCpu | Self::BulkClientCpu | Self::BulkServerCpu => value * 1e9,
+            Self::Goodput | Self::Many => value / 1e9,
+            Self::BulkTotalCpu | Self::BulkClientCpu | Self::BulkServerCpu | Self::BulkRelayCpu => {
+                value * 1e9
+            }
+            Self::ManyClientCpu | Self::ManyServerCpu | Self::ManyRelayCpu | Self::MessageClientCpu => {
+                value * 1e9
+            }
+            Self::Cold => value * 1e3,
             Self::Answers(_) => value,
             _ => value * 1e6,
         }
     }
 
-    /// The figure of the reference that this one is divided by. A stream on an open connection stands
-    /// against what a TLS user does instead: a whole new connection.
-    pub(crate) fn against(self) -> Self {
-        if self == Self::Stream { Self::Connection } else { self }
+    /// What this one is divided by.
+    pub(crate) fn against(self) -> Against {
+        match self {
+            // What a user of TLS does instead: a whole new connection.
+            Self::Stream | Self::Cold => Against::Reference(Self::Connection),
+            Self::Many => Against::Own(Self::Goodput, "1 stream"),
+            _ => Against::Reference(self),
+        }
     }
+}
+
+/// What stands below the line of a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// A figure of the reference.
+    Reference(Figure),
+    /// Another figure of the same peer, and what to call it.
+    Own(Figure, &'static str),
 }
 
 /// The first column.
@@ -69,15 +101,23 @@ impl fmt::Display for Figure {
             Self::BulkTotalCpu => "P1 CPU of everything, ns/B",
             Self::BulkClientCpu => "P2 client CPU, bulk, ns/B",
             Self::BulkServerCpu => "P2 server CPU, bulk, ns/B",
+            Self::BulkRelayCpu => "P2 CPU of everything between, bulk, ns/B",
             Self::Stream => "P3 new stream + 1 B echo, p50, us",
             Self::Connection => "P3 new connection + 1 B echo, p50, us",
             Self::ConnectionClientCpu => "P3 client CPU, new connection, us",
             Self::Echo => "P4 64 B echo, p50, us",
             Self::EchoTail => "P4 64 B echo, p99, us",
             Self::EchoClientCpu => "P4 client CPU, 64 B echo, us",
-            Self::Answers(load) => return write!(f, "P5 axum, {load}, requests/s"),
-            Self::Answer(load) => return write!(f, "P5 axum, {load}, p50, us"),
-            Self::AnswerTail(load) => return write!(f, "P5 axum, {load}, p99, us"),
+            Self::Cold => "P5 cold start: 25 hops, connection, 1 B echo, p50, ms",
+            Self::Many => return write!(f, "P10 goodput of {MANY} streams at once, GB/s"),
+            Self::ManyClientCpu => "client CPU, ns/B",
+            Self::ManyServerCpu => "server CPU, ns/B",
+            Self::ManyRelayCpu => "CPU of everything between, ns/B",
+            Self::Message => "p50, us",
+            Self::MessageClientCpu => "client CPU, ns/B",
+            Self::Answers(load) => return write!(f, "axum, {load}, requests/s"),
+            Self::Answer(load) => return write!(f, "axum, {load}, p50, us"),
+            Self::AnswerTail(load) => return write!(f, "axum, {load}, p99, us"),
         })
     }
 }
@@ -89,6 +129,8 @@ pub(crate) enum Mode {
     Full,
     /// The 16 data stripes are sent; parity follows when it is needed.
     Adaptive,
+    /// As `Full`, and parity is always of the code that recovers any loss of nine.
+    Mds,
 }
 
 impl fmt::Display for Mode {
@@ -96,57 +138,93 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Full => "Full",
             Self::Adaptive => "Adaptive",
+            Self::Mds => "Full, MDS",
         })
     }
 }
 
-/// What a ratio, and sometimes a value, must be.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a ratio, a value, or both must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Goal {
-    ratio: Bound,
-    /// Also the largest value, in the unit of the figure's name.
-    most: Option<f64>,
+    pub(crate) ratio: Option<Bound>,
+    /// In the unit of the figure's name, which is repeated here.
+    pub(crate) value: Option<(Bound, &'static str)>,
 }
 
+/// One side of what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Bound {
+pub(crate) enum Bound {
+    /// No less.
     AtLeast(f64),
+    /// No more.
     AtMost(f64),
 }
 
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => value >= bound,
+            Self::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, ">= {bound}"),
+            Self::AtMost(bound) => write!(f, "<= {bound}"),
+        }
+    }
+}
+
 impl Goal {
+    /// A ratio alone.
+    pub(crate) fn ratio(bound: Bound) -> Self {
+        Self { ratio: Some(bound), value: None }
+    }
+
+    /// A value alone.
+    pub(crate) fn value(bound: Bound, unit: &'static str) -> Self {
+        Self { ratio: None, value: Some((bound, unit)) }
+    }
+
     /// The goal set for a figure in a mode, if there is one.
     pub(crate) fn of(figure: Figure, mode: Mode) -> Option<Self> {
         let adaptive = mode == Mode::Adaptive;
-        let (ratio, most) = match figure {
-            Figure::Goodput => (Bound::AtLeast(if adaptive { 0.45 } else { 0.33 }), None),
-            Figure::BulkClientCpu => (Bound::AtMost(if adaptive { 1.6 } else { 2.5 }), None),
-            Figure::Stream => (Bound::AtMost(0.5), None),
-            Figure::Connection => (Bound::AtMost(1.0), None),
-            Figure::Echo if adaptive => (Bound::AtMost(9.0), Some(130.0)),
-            Figure::Echo => (Bound::AtMost(12.0), None),
+        let ratio = match figure {
+            Figure::Goodput => Bound::AtLeast(if adaptive { 0.45 } else { 0.33 }),
+            Figure::BulkClientCpu => Bound::AtMost(if adaptive { 1.6 } else { 2.5 }),
+            Figure::Stream => Bound::AtMost(0.5),
+            Figure::Connection => Bound::AtMost(1.0),
+            Figure::Echo if adaptive => {
+                return Some(Self {
+                    ratio: Some(Bound::AtMost(9.0)),
+                    value: Some((Bound::AtMost(130.0), "us")),
+                });
+            }
+            Figure::Echo => Bound::AtMost(12.0),
+            Figure::Cold => return Some(Self::value(Bound::AtMost(25.0), "ms")),
+            Figure::Many => Bound::AtLeast(0.9),
             _ => return None,
         };
-        Some(Self { ratio, most })
+        Some(Self::ratio(ratio))
     }
 
     /// Whether a ratio, and a value in the unit of the figure's name, reach the goal.
-    pub(crate) fn met(self, ratio: f64, value: f64) -> bool {
-        let ratio = match self.ratio {
-            Bound::AtLeast(bound) => ratio >= bound,
-            Bound::AtMost(bound) => ratio <= bound,
-        };
-        ratio && self.most.is_none_or(|most| value <= most)
+    pub(crate) fn met(self, ratio: Option<f64>, value: f64) -> bool {
+        let ratio = self.ratio.is_none_or(|bound| ratio.is_some_and(|ratio| bound.holds(ratio)));
+        ratio && self.value.is_none_or(|(bound, _)| bound.holds(value))
     }
 }
 
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ratio {
-            Bound::AtLeast(bound) => write!(f, ">= {bound}")?,
-            Bound::AtMost(bound) => write!(f, "<= {bound}")?,
+        if let Some(ratio) = self.ratio {
+            write!(f, "{ratio}")?;
         }
-        self.most.map_or(Ok(()), |most| write!(f, " and <= {most} us"))
+        let between = if self.ratio.is_some() { " and " } else { "" };
+        self.value.map_or(Ok(()), |(bound, unit)| write!(f, "{between}{bound} {unit}"))
     }
 }
 
@@ -179,12 +257,19 @@ impl Samples {
         Summary::of(self.0.iter().filter_map(|sample| sample.get(figure)))
     }
 
-    /// The ratios to the reference, each taken inside one round.
+    /// The ratios to what the figure stands against, each taken inside one round.
     pub(crate) fn ratio(&self, reference: &Self, figure: Figure) -> Option<Summary> {
-        let rounds = self.0.iter().zip(&reference.0);
-        Summary::of(
-            rounds.filter_map(|(ours, theirs)| Some(ours.get(figure)? / theirs.get(figure.against())?)),
-        )
+        let (below, against) = match figure.against() {
+            Against::Reference(against) => (reference, against),
+            Against::Own(against, _) => (self, against),
+        };
+        self.over(figure, below, against)
+    }
+
+    /// One figure divided by another of other samples, each inside one round.
+    pub(crate) fn over(&self, figure: Figure, below: &Self, against: Figure) -> Option<Summary> {
+        let rounds = self.0.iter().zip(&below.0);
+        Summary::of(rounds.filter_map(|(ours, theirs)| Some(ours.get(figure)? / theirs.get(against)?)))
     }
 }
 
@@ -197,7 +282,8 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// `None` if there are no values.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
@@ -245,11 +331,16 @@ mod tests {
         ];
         for (figure, mode, meets, fails, value) in cases {
             let goal = Goal::of(figure, mode).unwrap();
-            assert!(goal.met(meets, value), "{figure:?} {mode}");
-            assert!(!goal.met(fails, value), "{figure:?} {mode}");
+            assert!(goal.met(Some(meets), value), "{figure:?} {mode}");
+            assert!(!goal.met(Some(fails), value), "{figure:?} {mode}");
         }
         let echo = Goal::of(Figure::Echo, Mode::Adaptive).unwrap();
-        assert!(!echo.met(9.0, 130.1), "the absolute bound counts too");
+        assert!(!echo.met(Some(9.0), 130.1), "the absolute bound counts too");
+        assert_eq!(echo.to_string(), "<= 9 and <= 130 us");
+        let cold = Goal::of(Figure::Cold, Mode::Full).unwrap();
+        assert!(cold.met(None, 25.0) && !cold.met(Some(0.1), 25.1));
+        assert_eq!(cold.to_string(), "<= 25 ms");
+        assert!(!Goal::of(Figure::Many, Mode::Full).unwrap().met(None, 1.0), "without a ratio it is not met");
         assert_eq!(Goal::of(Figure::EchoTail, Mode::Full), None);
         assert_eq!(Goal::of(Figure::AnswerTail(Load::Http2Many), Mode::Full), None);
     }
@@ -271,12 +362,23 @@ mod tests {
     }
 
     #[test]
+    fn many_streams_are_divided_by_one() {
+        let mut ours = Samples::default();
+        let mut sample = Sample::default();
+        sample.set(Figure::Goodput, 4.0);
+        sample.set(Figure::Many, 3.0);
+        ours.push(sample);
+        let ratio = ours.ratio(&Samples::default(), Figure::Many);
+        assert_eq!(ratio, Some(Summary { median: 0.75, least: 0.75, most: 0.75 }));
+    }
+
+    #[test]
     fn answers_are_counted_by_the_second_and_timed_in_microseconds() {
         let load = Load::Http1Many;
         assert_eq!(Figure::Answers(load).scale(1500.0), 1500.0);
         assert_eq!(Figure::AnswerTail(load).scale(0.0015), 1500.0);
-        assert_eq!(Figure::AnswerTail(load).to_string(), "P5 axum, HTTP/1.1, 32 at a time, p99, us");
-        assert_eq!(Figure::all().count(), 10 + 3 * Load::ALL.len());
+        assert_eq!(Figure::AnswerTail(load).to_string(), "axum, HTTP/1.1, 32 at a time, p99, us");
+        assert_eq!(Figure::all().count(), 13 + 3 * Load::ALL.len());
     }
 
     #[test]

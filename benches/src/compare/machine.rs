@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 use std::thread;
 
 /// The lock file this program was built with: it names the peers' exact versions.
@@ -30,10 +31,31 @@ pub(crate) fn describe() -> String {
             system.machine().to_string_lossy()
         ),
     );
-    for package in ["rustls", "aws-lc-rs", "tokio", "tokio-rustls", "axum", "hyper"] {
+    for package in ["rustls", "aws-lc-rs", "tokio", "tokio-rustls", "quinn", "axum", "hyper"] {
         item(package, &locked(package).unwrap_or("unknown").replace('"', ""));
     }
     list
+}
+
+/// The commit that the working tree is of, and whether it was changed since.
+pub(crate) fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output =
+            Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
+    // Tables of the same series are no change of what is measured.
+    let changed = git(&[
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":/",
+        ":!/BENCHMARKS.md",
+        ":!/benches/plots",
+    ]);
+    if changed.is_some_and(|files| files.is_empty()) { commit } else { format!("{commit} with changes") }
 }
 
 /// The load average of the last minute: other work on the machine makes every figure worse.
@@ -76,7 +98,7 @@ mod tests {
     #[test]
     fn every_line_has_a_value() {
         let list = describe();
-        assert!(list.lines().count() == 10 && !list.contains("unknown"), "{list}");
+        assert!(list.lines().count() == 11 && !list.contains("unknown"), "{list}");
         assert!(list.contains("- rustls: 0.23."), "{list}");
     }
 

@@ -20,6 +20,9 @@ pub(crate) trait Peer: Send + Sync + 'static {
     /// A byte stream: shutdown is a half-close, a read of no bytes is the end.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
+    /// Whether anything lies between client and server that works for them in this process.
+    const BETWEEN: bool = false;
+
     /// The name in the table.
     fn label(&self) -> &'static str;
 
@@ -37,4 +40,19 @@ pub(crate) trait Peer: Send + Sync + 'static {
 
     /// A new stream over a connection that is open already, or `None` if a connection is one stream.
     fn open(&self, endpoint: &mut Self::Endpoint) -> impl Future<Output = Result<Option<Self::Stream>>>;
+
+    /// A stream by a client that is started for it, with nothing open yet; `None` if that is no more than a connection.
+    fn cold(&self, _: &mut Self::Endpoint) -> impl Future<Output = Result<Option<Self::Stream>>> {
+        async { Ok(None) }
+    }
+
+    /// Returns when everything that the last [`Peer::cold`] started stands.
+    fn settled(&self, _: &Self::Endpoint) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
+
+    /// Ends the client of the last [`Peer::cold`].
+    fn chill(&self, _: &mut Self::Endpoint) -> impl Future<Output = ()> {
+        async {}
+    }
 }

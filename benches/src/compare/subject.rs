@@ -9,13 +9,15 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::figures::{Figure, Sample};
 use super::peer::Peer;
+use super::place::Place;
 use super::web::{self, Load};
 
 /// How much one round measures.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     /// Bytes of the bulk transfer.
     pub(crate) bytes: u64,
@@ -27,9 +29,25 @@ pub(crate) struct Plan {
     pub(crate) echoes: usize,
     /// Requests for each [`Load`].
     pub(crate) requests: usize,
+    /// Cold starts, one after another.
+    pub(crate) colds: usize,
+    /// Streams that send at once, and how many bytes together.
+    pub(crate) many: (usize, u64),
+    /// Bytes of each message that is echoed, and how many of them.
+    pub(crate) messages: (usize, usize),
 }
 
 impl Plan {
+    /// One bulk transfer and nothing else.
+    pub(crate) fn bulk(bytes: u64) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Echoes and nothing else.
+    pub(crate) fn echo(echoes: usize) -> Self {
+        Self { echoes, ..Self::default() }
+    }
+
     /// The same work in small.
     pub(crate) fn warm_up(&self) -> Self {
         Self {
@@ -38,6 +56,9 @@ impl Plan {
             streams: self.streams / 8 + 1,
             echoes: self.echoes / 8 + 1,
             requests: self.requests / 8 + 1,
+            colds: 1,
+            many: (self.many.0, self.many.1 / 8),
+            messages: self.messages,
         }
     }
 }
@@ -48,6 +69,12 @@ pub(crate) const ECHO: usize = 64;
 /// The size of bulk writes and of every read buffer. Reads that exactly fill their buffer cost a second
 /// system call, so it is well above what one call returns.
 const BUFFER: usize = 256 * 1024;
+
+/// Streams that send at once.
+pub(crate) const MANY: usize = 1000;
+
+/// The read buffer of each of [`MANY`] streams: what one call returns at most, so that thousands of them fit.
+const SHARED_BUFFER: usize = 64 * 1024;
 
 /// One round of one peer takes seconds; after this it counts as hung.
 const HANG: Duration = Duration::from_secs(300);
@@ -65,13 +92,19 @@ type Job = (Plan, oneshot::Sender<Result<Sample>>);
 impl Subject {
     /// Starts both threads; fails if the server cannot listen or the client cannot start.
     pub(crate) fn start<P: Peer>(peer: P) -> Result<Self> {
+        Self::start_at(peer, Place::default(), Place::default())
+    }
+
+    /// As [`Subject::start`], with the server's thread, and those it starts, and the client's in places of the network.
+    pub(crate) fn start_at<P: Peer>(peer: P, server_place: Place, client_place: Place) -> Result<Self> {
         let label = peer.label();
         let peer = Arc::new(peer);
         let (listening, address) = oneshot::channel();
         let (clock, requests) = mpsc::channel(1);
         let server = peer.clone();
         thread::Builder::new().name("server".to_owned()).spawn(move || {
-            if let Err(error) = block_on(serve(&*server, listening, requests)) {
+            let served = server_place.enter().and_then(|()| block_on(serve(&*server, listening, requests)));
+            if let Err(error) = served {
                 eprintln!("{label}: the server stopped: {error:#}");
             }
         })?;
@@ -79,7 +112,8 @@ impl Subject {
         let (jobs, received) = mpsc::channel(1);
         let (started, outcome) = oneshot::channel();
         thread::Builder::new().name("client".to_owned()).spawn(move || {
-            if let Err(error) = block_on(drive(&*peer, address, clock, received, started)) {
+            let drive = || block_on(drive(&*peer, address, clock, received, started));
+            if let Err(error) = client_place.enter().and_then(|()| drive()) {
                 eprintln!("{label}: the client stopped: {error:#}");
             }
         })?;
@@ -159,6 +193,8 @@ mod mode {
     pub(super) const ECHO: u8 = b'E';
     pub(super) const SINK: u8 = b'S';
     pub(super) const HTTP: u8 = b'H';
+    /// As `SINK`, and one of many.
+    pub(super) const SHARED: u8 = b'M';
 }
 
 /// Serves one stream: echoes everything, or swallows everything and then tells how much it was, or lets `web` answer.
@@ -169,7 +205,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, web: mpsc::Sen
     if mode == mode::HTTP {
         return web.send(stream).await.map_err(|_| anyhow!("the web server is gone"));
     }
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; if mode == mode::SHARED { SHARED_BUFFER } else { BUFFER }];
     let mut total = 0_u64;
     loop {
         let n = stream.read(&mut buffer).await?;
@@ -182,7 +218,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, web: mpsc::Sen
             stream.flush().await?;
         }
     }
-    if mode == mode::SINK {
+    if mode != mode::ECHO {
         stream.write_all(&total.to_le_bytes()).await?;
     }
     stream.shutdown().await?;
@@ -218,12 +254,31 @@ struct Client<'a, P: Peer> {
 impl<P: Peer> Client<'_, P> {
     async fn round(&mut self, plan: &Plan) -> Result<Sample> {
         let mut sample = Sample::default();
-        self.bulk(plan.bytes, &mut sample).await.context("bulk transfer")?;
-        self.connections(plan.connections, &mut sample).await.context("new connections")?;
-        self.streams(plan.streams, &mut sample).await.context("new streams")?;
-        self.echo(plan.echoes, &mut sample).await.context("echo")?;
-        for load in Load::ALL {
-            self.requests(load, plan.requests, &mut sample).await.with_context(|| load.to_string())?;
+        if plan.bytes > 0 {
+            self.bulk(plan.bytes, &mut sample).await.context("bulk transfer")?;
+        }
+        if plan.connections > 0 {
+            self.connections(plan.connections, &mut sample).await.context("new connections")?;
+        }
+        if plan.streams > 0 {
+            self.streams(plan.streams, &mut sample).await.context("new streams")?;
+        }
+        if plan.echoes > 0 {
+            self.echo(plan.echoes, &mut sample).await.context("echo")?;
+        }
+        if plan.colds > 0 {
+            self.colds(plan.colds, &mut sample).await.context("cold start")?;
+        }
+        if let (count @ 1.., bytes) = plan.many {
+            self.many(count, bytes, &mut sample).await.context("many streams")?;
+        }
+        if let (size @ 1.., count @ 1..) = plan.messages {
+            self.messages(size, count, &mut sample).await.context("messages")?;
+        }
+        if plan.requests > 0 {
+            for load in Load::ALL {
+                self.requests(load, plan.requests, &mut sample).await.with_context(|| load.to_string())?;
+            }
         }
         Ok(sample)
     }
@@ -268,6 +323,10 @@ impl<P: Peer> Client<'_, P> {
         sample.set(Figure::BulkClientCpu, client.as_secs_f64() / bytes);
         sample.set(Figure::BulkServerCpu, server.as_secs_f64() / bytes);
         sample.set(Figure::BulkTotalCpu, total.as_secs_f64() / bytes);
+        if P::BETWEEN {
+            let between = total.saturating_sub(client).saturating_sub(server);
+            sample.set(Figure::BulkRelayCpu, between.as_secs_f64() / bytes);
+        }
         Ok(())
     }
 
@@ -324,6 +383,94 @@ impl<P: Peer> Client<'_, P> {
         sample.set(Figure::EchoTail, times.quantile(0.99));
         ensure!(reply == message, "the echo came back changed");
         end(stream).await
+    }
+
+    /// A client that starts from nothing and its first 1-byte echo, `count` times; each ends with all of the client's
+    /// hops standing.
+    async fn colds(&mut self, count: usize, sample: &mut Sample) -> Result<()> {
+        let mut times = Times::start(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            let Some(mut stream) = self.peer.cold(&mut self.endpoint).await? else {
+                return Ok(());
+            };
+            one_byte_echo(&mut stream, mode::ECHO).await?;
+            self.peer.settled(&self.endpoint).await?;
+            times.push(start);
+            end(stream).await?;
+            self.peer.chill(&mut self.endpoint).await;
+        }
+        sample.set(Figure::Cold, times.quantile(0.5));
+        Ok(())
+    }
+
+    /// Sends `bytes` bytes over `count` streams at once. The time ends when the server has read them all.
+    async fn many(&mut self, count: usize, bytes: u64, sample: &mut Sample) -> Result<()> {
+        let each = bytes.div_ceil(count as u64).max(1);
+        let mut streams = Vec::with_capacity(count);
+        for _ in 0..count {
+            streams.push(self.stream(mode::SHARED).await?);
+        }
+        let block: Arc<[u8]> = (0..SHARED_BUFFER).map(|index| (index * 31 % 251) as u8).collect();
+        let server = self.server_cpu().await?;
+        let (start, client, total) = (Instant::now(), thread_cpu(), process_cpu());
+        let mut sending = JoinSet::new();
+        for mut stream in streams {
+            let block = Arc::clone(&block);
+            sending.spawn(async move {
+                let mut left = each;
+                while left > 0 {
+                    let len = left.min(block.len() as u64) as usize;
+                    stream.write_all(&block[..len]).await?;
+                    left -= len as u64;
+                }
+                stream.shutdown().await?;
+                let received = stream.read_u64_le().await?;
+                ensure!(received == each, "the server read {received} of {each} bytes");
+                Ok(())
+            });
+        }
+        while let Some(sent) = sending.join_next().await {
+            sent??;
+        }
+        let (elapsed, client, total) = (start.elapsed(), thread_cpu() - client, process_cpu() - total);
+        let server = self.server_cpu().await? - server;
+        let bytes = (each * count as u64) as f64;
+        sample.set(Figure::Many, bytes / elapsed.as_secs_f64());
+        sample.set(Figure::ManyClientCpu, client.as_secs_f64() / bytes);
+        sample.set(Figure::ManyServerCpu, server.as_secs_f64() / bytes);
+        if P::BETWEEN {
+            let between = total.saturating_sub(client).saturating_sub(server);
+            sample.set(Figure::ManyRelayCpu, between.as_secs_f64() / bytes);
+        }
+        Ok(())
+    }
+
+    /// Messages of `size` bytes and their echoes, one after another on one open stream.
+    async fn messages(&mut self, size: usize, count: usize, sample: &mut Sample) -> Result<()> {
+        let stream = self.stream(mode::ECHO).await?;
+        let (mut read, mut write) = tokio::io::split(stream);
+        let message: Vec<u8> = (0..size).map(|index| (index * 31 % 251) as u8).collect();
+        let mut reply = vec![0; size];
+        let mut times = Times::start(count);
+        // The first does not count.
+        for turn in 0..=count {
+            let start = Instant::now();
+            let writing = async {
+                write.write_all(&message).await?;
+                write.flush().await
+            };
+            tokio::try_join!(writing, read.read_exact(&mut reply))?;
+            if turn == 0 {
+                times = Times::start(count);
+            } else {
+                times.push(start);
+            }
+        }
+        ensure!(reply == message, "the echo came back changed");
+        sample.set(Figure::MessageClientCpu, times.cpu_each() / size as f64);
+        sample.set(Figure::Message, times.quantile(0.5));
+        end(read.unsplit(write)).await
     }
 
     /// Requests to an axum, in the way of `load`.
@@ -394,15 +541,27 @@ mod tests {
     use crate::compare::peers::qsocket::QSocket;
     use crate::compare::peers::tls::{KeyExchange, Tls};
 
-    const PLAN: Plan = Plan { bytes: 3_000_001, connections: 3, streams: 3, echoes: 20, requests: 40 };
+    const PLAN: Plan = Plan {
+        bytes: 3_000_001,
+        connections: 3,
+        streams: 3,
+        echoes: 20,
+        requests: 40,
+        colds: 2,
+        many: (7, 3_000_001),
+        messages: (100_000, 3),
+    };
 
-    /// Every figure of a peer without streams inside a connection is there and positive.
+    /// What a peer with neither streams inside a connection nor anything between has not.
+    const OF_THE_PRODUCT: [Figure; 3] = [Figure::Stream, Figure::Cold, Figure::BulkRelayCpu];
+
+    /// Every other figure is there and positive.
     fn check(subject: &Subject) {
         for _ in 0..2 {
             let sample = subject.measure(&PLAN).unwrap();
             for figure in Figure::all() {
                 let value = sample.get(figure);
-                assert_eq!(value.is_none(), figure == Figure::Stream, "{figure:?}");
+                assert_eq!(value.is_none(), OF_THE_PRODUCT.contains(&figure), "{figure:?}");
                 assert!(value.is_none_or(|value| value > 0.0 && value.is_finite()), "{figure:?}: {value:?}");
             }
             let total = sample.get(Figure::BulkTotalCpu).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{Figure, Goal, Mode, Samples, Summary};
+use super::figures::{Against, Figure, Goal, Mode, Samples, Summary};
 use super::subject::{ECHO, Plan};
 
 /// A peer's label and its samples.
@@ -11,34 +11,85 @@ pub(crate) type Column<'a> = (&'static str, &'a Samples);
 /// What stands in a cell that has no value.
 const NONE: &str = "-";
 
-/// One row for each figure and mode; the columns beside come last, without a ratio.
-pub(crate) fn render(ours: &[(Mode, Column<'_>)], reference: Column<'_>, beside: &[Column<'_>]) -> String {
-    let mut header = vec!["figure", "mode", "ours", reference.0, "ratio", "goal", "met"];
-    header.extend(beside.iter().map(|(label, _)| label));
+/// One line of the table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    /// With its unit.
+    pub(crate) figure: String,
+    pub(crate) mode: String,
+    pub(crate) ours: Option<Summary>,
+    /// What ours is divided by; a name where it is not that of the column.
+    pub(crate) peer: Option<(Option<String>, Summary)>,
+    pub(crate) ratio: Option<Summary>,
+    pub(crate) goal: Option<Goal>,
+    /// Shown beside, without a ratio.
+    pub(crate) beside: Vec<Option<Summary>>,
+}
+
+impl Row {
+    /// Whether the goal is met; `None` without a goal or a value.
+    pub(crate) fn met(&self) -> Option<bool> {
+        Some(self.goal?.met(self.ratio.map(|ratio| ratio.median), self.ours?.median))
+    }
+}
+
+/// One row for each figure and mode.
+pub(crate) fn rows(ours: &[(Mode, Column<'_>)], reference: &Samples, beside: &[Column<'_>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for figure in Figure::all() {
+        for (mode, (_, samples)) in ours {
+            let peer = match figure.against() {
+                Against::Reference(against) => reference.summary(against).map(|value| (None, value)),
+                Against::Own(against, name) => {
+                    samples.summary(against).map(|value| (Some(name.to_owned()), value))
+                }
+            };
+            // Both in the unit of the row.
+            let peer = peer.map(|(name, value)| (name, value.map(|value| figure.scale(value))));
+            rows.push(Row {
+                figure: figure.to_string(),
+                mode: mode.to_string(),
+                ours: summary(samples, figure),
+                peer,
+                ratio: samples.ratio(reference, figure),
+                goal: Goal::of(figure, *mode),
+                beside: beside.iter().map(|(_, samples)| summary(samples, figure)).collect(),
+            });
+        }
+    }
+    rows
+}
+
+/// In the unit of the figure's name.
+pub(crate) fn summary(samples: &Samples, figure: Figure) -> Option<Summary> {
+    samples.summary(figure).map(|summary| summary.map(|value| figure.scale(value)))
+}
+
+/// The table; `peer` heads the column of what is compared, further columns come last.
+pub(crate) fn render(rows: &[Row], peer: &str, beside: &[&str]) -> String {
+    let mut header = vec!["figure", "mode", "ours", peer, "ratio", "goal", "met"];
+    header.extend(beside);
     let mut table = String::new();
     row(&mut table, header.iter().map(ToString::to_string));
     row(&mut table, header.iter().map(|_| "---".to_owned()));
-    for figure in Figure::all() {
-        for (mode, (_, samples)) in ours {
-            let value = samples.summary(figure).map(|summary| summary.map(|value| figure.scale(value)));
-            let ratio = samples.ratio(reference.1, figure);
-            let goal = Goal::of(figure, *mode);
-            let met = goal.zip(ratio).zip(value).map(|((goal, ratio), value)| {
-                let met = goal.met(ratio.median, value.median);
-                if met { "yes" } else { "no" }.to_owned()
-            });
-            let mut cells = vec![
-                figure.to_string(),
-                mode.to_string(),
-                value.map_or_else(none, |value| value.to_string()),
-                cell(reference.1.summary(figure.against()), figure),
-                ratio.map_or_else(none, |ratio| ratio.to_string()),
-                goal.map_or_else(none, |goal| goal.to_string()),
-                met.unwrap_or_else(none),
-            ];
-            cells.extend(beside.iter().map(|(_, samples)| cell(samples.summary(figure), figure)));
-            row(&mut table, cells.into_iter());
-        }
+    for line in rows {
+        let peer = line.peer.as_ref().map(|(name, value)| match name {
+            Some(name) => format!("{name}: {value}"),
+            None => value.to_string(),
+        });
+        let met = line.met().map(|met| if met { "yes" } else { "no" }.to_owned());
+        let mut cells = vec![
+            line.figure.clone(),
+            line.mode.clone(),
+            cell(line.ours),
+            peer.unwrap_or_else(none),
+            cell(line.ratio),
+            line.goal.map_or_else(none, |goal| goal.to_string()),
+            met.unwrap_or_else(none),
+        ];
+        let columns = 0..beside.len();
+        cells.extend(columns.map(|column| cell(line.beside.get(column).copied().flatten())));
+        row(&mut table, cells.into_iter());
     }
     table
 }
@@ -47,8 +98,8 @@ fn none() -> String {
     NONE.to_owned()
 }
 
-fn cell(summary: Option<Summary>, figure: Figure) -> String {
-    summary.map_or_else(none, |summary| summary.map(|value| figure.scale(value)).to_string())
+fn cell(summary: Option<Summary>) -> String {
+    summary.map_or_else(none, |summary| summary.to_string())
 }
 
 fn row(table: &mut String, cells: impl Iterator<Item = String>) {
@@ -60,43 +111,28 @@ fn row(table: &mut String, cells: impl Iterator<Item = String>) {
 }
 
 /// How the figures were taken, in words.
-pub(crate) fn preamble(plan: &Plan, rounds: usize, load: Option<f64>) -> String {
-    let load = load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"));
+pub(crate) fn preamble(plan: &Plan) -> String {
     format!(
-        "Median of {rounds} interleaved rounds (smallest..largest). A ratio is ours divided by the reference \
-         inside one round. One round: {} MiB of bulk data in one direction, {} new connections, {} new \
-         streams where a connection has streams, {} echoes of {ECHO} bytes, {} requests for each line of P5. \
+        " One round: {} MiB of bulk data in one direction, {} new connections, {} new \
+         streams where a connection has streams, {} echoes of {ECHO} bytes, {} requests for each line of axum, {} cold starts. \
          Client, server and everything between them share this machine; client and server have one thread each. CPU time of client and server is that of their threads; a TLS \
          connection is a full handshake with certificates at both ends. A new stream is compared with a new \
-         TLS connection. P5 is an axum that answers 13 bytes, and hyper's client, over connections that are kept: with \
-         HTTP/1.1 one for each request at a time, with HTTP/2 one for all. Load average before the run: {load}; other work on the machine distorts figures.\n",
+         TLS connection. The axum answers 13 bytes to hyper's client over connections that are kept: with \
+         HTTP/1.1 one for each request at a time, with HTTP/2 one for all. A cold start ends when its \
+         echo is back and all 25 hops stand. Memory is that of whole processes, one for the clients, one for the server \
+         and one for all relays; a relay's is a 25th of the last.\n",
         plan.bytes >> 20,
         plan.connections,
         plan.streams,
         plan.echoes,
         plan.requests,
-    )
-}
-
-/// The heading of what people wrote below the table.
-const NOTES: &str = "\n## Notes\n";
-
-/// What people wrote into the file that `--write` replaces; empty if nothing.
-pub(crate) fn notes(old: &str) -> &str {
-    old.find(NOTES).and_then(|at| old.get(at..)).unwrap_or_default()
-}
-
-/// The whole file that `--write` makes.
-pub(crate) fn document(report: &str, machine: &str, notes: &str) -> String {
-    format!(
-        "# Benchmarks\n\nWritten by `cargo run --release -p qsocket-benches -- compare --write`.\n\n\
-         ## Machine\n\n{machine}\n## Beside mutual TLS 1.3\n\n{report}{notes}"
+        plan.colds,
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::Sample;
+    use super::super::figures::{Bound, Sample};
     use super::*;
 
     fn samples(goodput: [f64; 3]) -> Samples {
@@ -114,7 +150,7 @@ mod tests {
         let (full, adaptive) = (samples([0.5e9, 0.6e9, 0.7e9]), samples([0.8e9, 0.8e9, 0.8e9]));
         let reference = samples([2e9, 2e9, 2e9]);
         let ours = [(Mode::Full, ("q", &full)), (Mode::Adaptive, ("q", &adaptive))];
-        let table = render(&ours, ("tls", &reference), &[("tcp", &reference)]);
+        let table = render(&rows(&ours, &reference, &[("tcp", &reference)]), "tls", &["tcp"]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[0], "| figure | mode | ours | tls | ratio | goal | met | tcp |");
         assert_eq!(lines.len(), 2 + 2 * Figure::all().count());
@@ -130,11 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn notes_outlive_a_new_table() {
-        let first = document("table 1\n", "machine\n", "");
-        assert_eq!(notes(&first), "");
-        let written = format!("{first}\n## Notes\n\nwords\n");
-        let second = document("table 2\n", "machine\n", notes(&written));
-        assert_eq!(second, written.replace("table 1", "table 2"));
+    fn a_row_of_its_own_names_what_it_is_compared_with() {
+        let one = |value| Summary::of([value].into_iter());
+        let row = Row {
+            figure: "f".to_owned(),
+            mode: "m".to_owned(),
+            ours: one(3.0),
+            peer: one(2.0).map(|value| (Some("other".to_owned()), value)),
+            ratio: one(1.5),
+            goal: Some(Goal::ratio(Bound::AtMost(1.2))),
+            beside: Vec::new(),
+        };
+        let table = render(&[row], "tls", &["tcp"]);
+        let last =
+            "| f | m | 3.00 (3.00..3.00) | other: 2.00 (2.00..2.00) | 1.50 (1.50..1.50) | <= 1.2 | no | - |";
+        assert_eq!(table.lines().last(), Some(last));
     }
 }
