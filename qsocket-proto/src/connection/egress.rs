@@ -332,12 +332,6 @@ impl Connection {
                 break;
             }
             let Some(keys) = &mut self.send_keys else { return };
-            let policy = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy);
-            let any = policy.trusted.len() < SIXTEEN;
-            let ready = |paths: &Paths, hops: &mut H| {
-                let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
-                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(p.at(id)) > 0)
-            };
             let after = self
                 .sending
                 .range((std::ops::Bound::Excluded(self.sending_cursor), std::ops::Bound::Unbounded));
@@ -348,6 +342,12 @@ impl Connection {
                 .copied()
                 .find(|id| self.streams.get(id).is_some_and(|s| s.send.can_freeze(now, room)));
             let Some(id) = next else { return };
+            let policy = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy);
+            let any = policy.trusted.len() < SIXTEEN;
+            let ready = |paths: &Paths, hops: &mut H| {
+                let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
+                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(p.at(id)) > 0)
+            };
             if !ready(&self.paths, hops) {
                 done.blocked = true;
                 return;
@@ -529,13 +529,23 @@ struct Policy {
 impl Policy {
     fn new(now: Instant, paths: &mut Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
         let median = paths.median_rtt();
-        for (_, path) in paths.iter_mut() {
-            if path.suspect || path.flow.srtt().is_some() && !path.flow.well(now, median) {
+        let (mut good, mut doubtful) = (PathSet::EMPTY, PathSet::EMPTY);
+        for (id, path) in paths.iter_mut() {
+            let well = path.flow.well(now, median);
+            if path.suspect || path.flow.srtt().is_some() && !well {
                 path.ill_at = Some(now);
             }
+            if !usable(path) {
+                continue;
+            }
+            if well && !path.suspect && path.joined == Joined::Live {
+                good.insert(id);
+            }
+            let lately = path.ill_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_LASTS);
+            if !well || lately {
+                doubtful.insert(id);
+            }
         }
-        let live = |p: &Path| usable(p) && !p.suspect && p.joined == Joined::Live;
-        let good = paths.set(|p| live(p) && p.flow.well(now, median));
         let well = good.len();
         let trusted = if well >= SIXTEEN { good } else { paths.set(|p| usable(p) && !p.suspect) };
         let set = match parity {
@@ -553,12 +563,7 @@ impl Policy {
             Redundancy::Full => RELAYS - SIXTEEN,
             // One parity stripe for every path in use that may fail it, and one for another path that may do so before
             // that is known here.
-            Redundancy::Adaptive => {
-                let lately =
-                    |p: &Path| p.ill_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_LASTS);
-                let doubtful = paths.set(|p| usable(p) && (!p.flow.well(now, median) || lately(p)));
-                (2 * doubtful.len()).min(RELAYS - SIXTEEN)
-            }
+            Redundancy::Adaptive => (2 * doubtful.len()).min(RELAYS - SIXTEEN),
         };
         Self { set, parity, trusted }
     }

@@ -243,7 +243,7 @@ impl RecvStream {
         stripe: StripeId,
         plaintext: &[u8],
     ) -> Option<&mut Assembly> {
-        let room = self.window + self.window / 16 + OVERHEAD_BYTES + u64::from(block_len);
+        let room = self.window + self.window / 4 + OVERHEAD_BYTES + u64::from(block_len);
         let assembly = match self.assemblies.entry(block) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::btree_map::Entry::Vacant(slot) => {
@@ -380,10 +380,10 @@ impl RecvStream {
         ReadOutcome::Blocked
     }
 
-    /// The window to tell the sender, once it is worth a packet: half of it has been used up.
+    /// The window to tell the sender, once it is worth a packet: a quarter of it has been used up.
     pub(crate) fn window_update(&mut self) -> Option<u64> {
         let wanted = self.read + self.window;
-        let worth = if hit(Point::EagerWindow) { 1 } else { self.window / 2 };
+        let worth = if hit(Point::EagerWindow) { 1 } else { self.window / 4 };
         if self.fin.is_some() || self.reset.is_some() || wanted - self.max < worth {
             return None;
         }
