@@ -4,7 +4,7 @@
 use crate::hop::{End, Hop};
 use crate::names::{NamesFailed, is_about_names};
 use crate::posts::{Got, NewPost, Posted, Released};
-use crate::registry::{Registered, Rotated};
+use crate::principals::{Registered, Rotated};
 use crate::state::{Batch, Core, lock};
 use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
@@ -148,7 +148,7 @@ impl Core {
 
     /// Takes the addresses that a server registers itself.
     async fn register_itself(self: &Arc<Self>, server: Principal, body: &[u8]) -> Done {
-        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
         let Register { registrations } = Register::decode(body).map_err(|_| Refused(Status::Malformed))?;
         let may = self.route(now(), &mut Batch::default(), |r| {
             r.may_claim(server, &registrations).map(|()| r.has_claimed(server, &registrations))
@@ -175,7 +175,7 @@ impl Core {
             let _ = self.route(now, &mut batch, |r| r.claim(now, server, &registrations));
             self.flush(now, &mut batch);
         };
-        match registry.register(server, &registrations, &apply).await.map_err(|e| self.failed(&e))? {
+        match principals.register(server, &registrations, &apply).await.map_err(|e| self.failed(&e))? {
             Registered::Kept => Ok(Zeroizing::default()),
             Registered::Taken => Err(Refused(Status::Exists)),
             Registered::TooMany => Err(Refused(Status::Quota)),
@@ -185,14 +185,14 @@ impl Core {
 
     /// Draws a number with a principal that takes the place of its present one when it is used.
     async fn rotate_key(self: &Arc<Self>, who: (Principal, Role), body: &[u8]) -> Done {
-        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
         let hop = Subject { principal: who.0, role: who.1, relay: self.path, id: RequestId([0; 16]) };
         let request = rotate::decode_request(hop, body).map_err(|_| Refused(Status::Malformed))?;
         if !self.changes.admits(now(), who) {
             return Err(Refused(Status::Busy));
         }
         let (answer, next) = request.answer(&mut OsRng);
-        match registry.rotate(who, &next, &|| self.set_next(who, &next)).await {
+        match principals.rotate(who, &next, &|| self.set_next(who, &next)).await {
             Ok(Rotated::Kept) => Ok(rotate::encode_answer(&answer)),
             Ok(Rotated::Unknown) => Err(Refused(Status::NotPermitted)),
             Err(error) => Err(self.failed(&error)),

@@ -14,7 +14,7 @@ mod notify;
 mod open_files;
 mod posts;
 mod principal;
-mod registry;
+mod principals;
 mod run;
 mod state;
 mod status;

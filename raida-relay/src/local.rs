@@ -2,7 +2,7 @@
 
 use crate::names::{self, MemoryNames, Terms};
 use crate::posts::{MemoryPosts, Posts};
-use crate::registry::{MemoryRegistry, Registry};
+use crate::principals::{MemoryPrincipals, Principals};
 use crate::relay::{Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
@@ -144,10 +144,10 @@ impl LocalRaidaBuilder {
             let given = posts.iter().cycle().nth(path.index()).cloned();
             let posts = given.unwrap_or_else(|| Arc::new(MemoryPosts::default()));
             let names = names::Registry::new(Arc::new(MemoryNames::default()), terms.clone());
-            let memory = Arc::new(MemoryRegistry::default());
-            let registry = registration.then(|| memory.clone() as Arc<dyn Registry>);
+            let memory = Arc::new(MemoryPrincipals::default());
+            let principals = registration.then(|| memory.clone() as Arc<dyn Principals>);
             let shape =
-                Shape { path, network, dial_any_address: true, limits, transport, posts, names, registry };
+                Shape { path, network, dial_any_address: true, limits, transport, posts, names, principals };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
@@ -155,7 +155,7 @@ impl LocalRaidaBuilder {
             let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), known, listen, handle)?;
             let (address, handle) = (relay.local_addr(), handle.clone());
             let state = Mutex::new(State { relay: Some(relay), servers });
-            seats.push(Seat { shape, registry: memory, address, table, handle, state });
+            seats.push(Seat { shape, principals: memory, address, table, handle, state });
         }
         Ok(LocalRaida { seats })
     }
@@ -181,7 +181,7 @@ impl LocalRaidaBuilder {
 #[derive(Debug)]
 struct Seat {
     shape: Shape,
-    registry: Arc<MemoryRegistry>,
+    principals: Arc<MemoryPrincipals>,
     address: SocketAddr,
     table: Arc<RwLock<RelayTable>>,
     handle: Handle,
@@ -302,7 +302,7 @@ impl LocalRaida {
             let relay = Relay::spawn_shared(
                 seat.shape.clone(),
                 table,
-                (&state.servers, seat.registry.claims(), seat.registry.next()),
+                (&state.servers, seat.principals.claims(), seat.principals.next()),
                 seat.address.into(),
                 &seat.handle,
             )?;

@@ -2,7 +2,7 @@
 
 use crate::names;
 use crate::posts::{PostQuota, Posts};
-use crate::registry::Registry;
+use crate::principals::Principals;
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
 use crate::stats::Stats;
@@ -139,7 +139,7 @@ pub struct RelayConfig {
     /// The names that it keeps.
     pub names: names::Registry,
     /// Where it keeps what principals change over their hops. `None`: they change nothing.
-    pub registry: Option<Arc<dyn Registry>>,
+    pub principals: Option<Arc<dyn Principals>>,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -172,10 +172,10 @@ impl Relay {
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
         let RelayConfig { path, network, table, servers, listen, dial_any_address, .. } = config;
-        let RelayConfig { limits, posts, names, registry, .. } = config;
+        let RelayConfig { limits, posts, names, principals, .. } = config;
         let table = Arc::new(RwLock::new(table));
         let transport = Transport::Tcp;
-        let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, registry };
+        let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, principals };
         Self::spawn_shared(shape, table, (&servers, Vec::new(), RelayTable::new()), listen, handle)
     }
 
@@ -187,7 +187,7 @@ impl Relay {
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport, posts, names, registry } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts, names, principals } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -196,7 +196,7 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let kept = (posts, names, registry);
+        let kept = (posts, names, principals);
         let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, kept);
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
@@ -303,5 +303,5 @@ pub(crate) struct Shape {
     pub(crate) transport: Transport,
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) names: names::Registry,
-    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) principals: Option<Arc<dyn Principals>>,
 }

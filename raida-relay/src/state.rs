@@ -7,8 +7,8 @@ use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
 use crate::names;
 use crate::posts::{PostQuota, Posts};
+use crate::principals::{Principals, Rotated};
 use crate::rate::Rate;
-use crate::registry::{Registry, Rotated};
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
@@ -115,7 +115,7 @@ pub(crate) struct Core {
     pub(crate) signals: Signals,
     pub(crate) names: names::Registry,
     /// `None`: principals change nothing over their hops.
-    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) principals: Option<Arc<dyn Principals>>,
     pub(crate) changes: Changes,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
@@ -168,7 +168,7 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
-        (posts, names, registry): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Registry>>),
+        (posts, names, principals): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Principals>>),
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
@@ -193,7 +193,7 @@ impl Core {
             post_quota: limits.posts,
             signals: Signals::default(),
             names,
-            registry,
+            principals,
             changes: Changes::default(),
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -273,7 +273,7 @@ impl Core {
     async fn settle(self: &Arc<Self>, who: (Principal, Role)) -> Option<u64> {
         let next = self.keys.next_number(who)?;
         // Where nothing can be kept, both numbers stay.
-        let Some(registry) = &self.registry else { return Some(self.generation.load(Ordering::Acquire)) };
+        let Some(principals) = &self.principals else { return Some(self.generation.load(Ordering::Acquire)) };
         let generation = Mutex::new(None);
         let apply = || {
             let (now, mut batch) = (now(), Batch::default());
@@ -291,7 +291,7 @@ impl Core {
             });
             self.flush(now, &mut batch);
         };
-        match registry.settle(who, &next, &apply).await {
+        match principals.settle(who, &next, &apply).await {
             Ok(Rotated::Kept) => {}
             Ok(Rotated::Unknown) => return None,
             // Both numbers stay, and the next handshake tries again.

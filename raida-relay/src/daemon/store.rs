@@ -17,7 +17,7 @@ use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::raida_key::{RelayTable, equal};
 use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota, Registration};
-use raida_relay::registry::{Registered, Rotated};
+use raida_relay::principals::{Registered, Rotated};
 use raida_relay::{Roster, Server};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};

@@ -39,7 +39,7 @@ pub enum Rotated {
 /// A store failed, and what it said.
 #[derive(Debug, thiserror::Error)]
 #[error("the store of principals: {0}")]
-pub struct RegistryFailed(pub String);
+pub struct PrincipalsFailed(pub String);
 
 /// Where a relay keeps what principals change over their hops.
 ///
@@ -50,7 +50,7 @@ pub struct RegistryFailed(pub String);
 /// # Cancel safety
 /// The relay does not cancel calls; a store may finish what was begun.
 #[async_trait]
-pub trait Registry: fmt::Debug + Send + Sync + 'static {
+pub trait Principals: fmt::Debug + Send + Sync + 'static {
     /// Puts the addresses that a server registers itself in the place of those that it registered before.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         server: Principal,
         claims: &[Registration],
         apply: Apply<'_>,
-    ) -> Result<Registered, RegistryFailed>;
+    ) -> Result<Registered, PrincipalsFailed>;
 
     /// Keeps a number beside the one that a principal has, until it is used; another one that waits is forgotten.
     ///
@@ -71,7 +71,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed>;
+    ) -> Result<Rotated, PrincipalsFailed>;
 
     /// Puts the number that waits in the place of the other one, which is forgotten. `next` is the one that was used: if
     /// another one waits meanwhile, nothing changes.
@@ -83,17 +83,17 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed>;
+    ) -> Result<Rotated, PrincipalsFailed>;
 }
 
-/// A registry that lives as long as this value: for relays inside of tests and examples.
+/// What principals change, for as long as this value lives: for relays inside of tests and examples.
 #[derive(Debug, Default)]
-pub struct MemoryRegistry {
+pub struct MemoryPrincipals {
     claims: Mutex<BTreeMap<Principal, Vec<Registration>>>,
     next: Mutex<RelayTable>,
 }
 
-impl MemoryRegistry {
+impl MemoryPrincipals {
     /// All that servers registered.
     pub fn claims(&self) -> Vec<Server> {
         let all = lock(&self.claims);
@@ -113,13 +113,13 @@ impl MemoryRegistry {
 }
 
 #[async_trait]
-impl Registry for MemoryRegistry {
+impl Principals for MemoryPrincipals {
     async fn register(
         &self,
         server: Principal,
         claims: &[Registration],
         apply: Apply<'_>,
-    ) -> Result<Registered, RegistryFailed> {
+    ) -> Result<Registered, PrincipalsFailed> {
         let mut all = lock(&self.claims);
         let mut others = all.iter().filter(|(other, _)| **other != server).flat_map(|(_, claims)| claims);
         if others.any(|other| claims.iter().any(|claim| claim.destination == other.destination)) {
@@ -135,7 +135,7 @@ impl Registry for MemoryRegistry {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed> {
+    ) -> Result<Rotated, PrincipalsFailed> {
         let mut all = lock(&self.next);
         all.insert(who, duplicate(next));
         apply();
@@ -147,7 +147,7 @@ impl Registry for MemoryRegistry {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed> {
+    ) -> Result<Rotated, PrincipalsFailed> {
         let mut all = lock(&self.next);
         if !all.get(&who).is_some_and(|n| equal(n, next)) {
             return Ok(Rotated::Unknown);
