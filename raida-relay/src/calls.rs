@@ -4,7 +4,7 @@
 use crate::hop::{End, Hop};
 use crate::names::{NamesFailed, is_about_names};
 use crate::posts::{Got, NewPost, Posted, Released};
-use crate::principals::{Registered, Rotated};
+use crate::principals::{Enrolled, Registered, Rotated};
 use crate::state::{Batch, Core, lock};
 use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
@@ -17,6 +17,7 @@ use qsocket_proto::ids::{CallId, Principal, Role};
 use qsocket_proto::register::Register;
 use qsocket_proto::relay::ClaimError;
 use qsocket_proto::rotate;
+use qsocket_proto::sponsor;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
@@ -85,6 +86,7 @@ impl Core {
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
             (Some(Service::RotateKey), role) => self.rotate_key((hop.principal, role), body).await,
+            (Some(Service::Enrol), role) => self.enrol((hop.principal, role), body).await,
             (Some(Service::Register), Role::Server) => self.register_itself(hop.principal, body).await,
             (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
             (Some(service), _) if is_about_names(service) => {
@@ -195,6 +197,27 @@ impl Core {
         match principals.rotate(who, &next, &|| self.set_next(who, &next)).await {
             Ok(Rotated::Kept) => Ok(rotate::encode_answer(&answer)),
             Ok(Rotated::Unknown) => Err(Refused(Status::NotPermitted)),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Draws the first number of a principal that the operator permitted this one to enrol. Every reason not to is one
+    /// status: a stranger does not learn whom the relay knows or awaits.
+    async fn enrol(self: &Arc<Self>, sponsor: (Principal, Role), body: &[u8]) -> Done {
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
+        let request = sponsor::decode_request(self.path, body).map_err(|_| Refused(Status::Malformed))?;
+        if !self.changes.admits(now(), sponsor) {
+            return Err(Refused(Status::Busy));
+        }
+        let who = (request.subject.principal, request.subject.role);
+        if self.keys.import(who.0, who.1).is_some() && !self.keys.is_awaited(who) {
+            return Err(Refused(Status::NotPermitted));
+        }
+        let (answer, number) = request.answer(&mut OsRng);
+        let apply = || self.set_enrolled(who, &number);
+        match principals.enrol(wall_clock(), sponsor.0, who, &number, &apply).await {
+            Ok(Enrolled::Kept) => Ok(sponsor::encode_answer(&answer)),
+            Ok(Enrolled::NotPermitted) => Err(Refused(Status::NotPermitted)),
             Err(error) => Err(self.failed(&error)),
         }
     }

@@ -1,13 +1,14 @@
 //! What principals tell a relay about themselves over their hops, kept for good: `docs/protocol.md`, section 20.
 
 use crate::Server;
+use crate::relay::Known;
 use crate::state::lock;
 use async_trait::async_trait;
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::raida_key::{RelayTable, duplicate, duplicate_table, equal};
 use qsocket_proto::relay::Registration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -35,6 +36,20 @@ pub enum Rotated {
     /// The principal is not known, or not any more, or no number waits for it.
     Unknown,
 }
+
+/// What became of a principal that another one enrols, or of its first hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrolled {
+    /// It is kept, for good even if the process ends now.
+    Kept,
+    /// There is no permit of this sponsor for this principal and role, it is over or used up, or the principal is known
+    /// by another way; for a hop: another number counts by now.
+    NotPermitted,
+}
+
+/// Most permits of one relay that are neither used up nor over. Each is a decision of the operator about one principal that is
+/// expected within days; more are a list that ran wild.
+pub const MAX_PERMITS: usize = 1024;
 
 /// A store failed, and what it said.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +99,43 @@ pub trait Principals: fmt::Debug + Send + Sync + 'static {
         next: &AuthenticityNumber,
         apply: Apply<'_>,
     ) -> Result<Rotated, PrincipalsFailed>;
+
+    /// Keeps the first number of a principal that `sponsor` enrols, if the operator permits it at `now`, in seconds since
+    /// 1970, and the principal is not known by another way. A number that was kept by the same permit and not used is
+    /// replaced.
+    ///
+    /// # Errors
+    /// When the store fails; nothing has changed then.
+    async fn enrol(
+        &self,
+        now: u64,
+        sponsor: Principal,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed>;
+
+    /// A principal that was enrolled so used its number for the first time: the permit is used up. If another number counts
+    /// meanwhile, nothing changes.
+    ///
+    /// # Errors
+    /// When the store fails; nothing has changed then.
+    async fn arrive(
+        &self,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed>;
+}
+
+/// What an operator permits one principal to do, and what it led to.
+#[derive(Debug)]
+struct Permit {
+    sponsor: Principal,
+    /// Seconds since 1970.
+    until: u64,
+    /// The number that was kept and not used.
+    drawn: Option<AuthenticityNumber>,
 }
 
 /// What principals change, for as long as this value lives: for relays inside of tests and examples.
@@ -91,6 +143,7 @@ pub trait Principals: fmt::Debug + Send + Sync + 'static {
 pub struct MemoryPrincipals {
     claims: Mutex<BTreeMap<Principal, Vec<Registration>>>,
     next: Mutex<RelayTable>,
+    permits: Mutex<BTreeMap<(Principal, Role), Permit>>,
 }
 
 impl MemoryPrincipals {
@@ -104,6 +157,32 @@ impl MemoryPrincipals {
             claims.iter().copied().map(one).collect::<Vec<_>>()
         };
         all.iter().flat_map(of).collect()
+    }
+
+    /// Permits `sponsor` to enrol a principal until then, in seconds since 1970; false if there are [`MAX_PERMITS`] already.
+    pub fn permit(&self, sponsor: Principal, who: (Principal, Role), until: u64) -> bool {
+        let mut permits = lock(&self.permits);
+        if !permits.contains_key(&who) && permits.len() >= MAX_PERMITS {
+            return false;
+        }
+        let drawn = permits.remove(&who).and_then(|permit| permit.drawn);
+        permits.insert(who, Permit { sponsor, until, drawn });
+        true
+    }
+
+    /// Takes a permit back, or forgets it when the principal is known by another way. A number that was kept stays.
+    pub fn forget_permit(&self, who: (Principal, Role)) {
+        lock(&self.permits).remove(&who);
+    }
+
+    /// All of it, for a relay that starts again.
+    pub(crate) fn known(&self) -> Known {
+        Known { claims: self.claims(), next: self.next(), awaited: self.awaited() }
+    }
+
+    /// Who was enrolled by another principal and has not been here yet.
+    pub(crate) fn awaited(&self) -> BTreeSet<(Principal, Role)> {
+        lock(&self.permits).iter().filter(|(_, permit)| permit.drawn.is_some()).map(|(who, _)| *who).collect()
     }
 
     /// The numbers that wait to be used.
@@ -155,5 +234,38 @@ impl Principals for MemoryPrincipals {
         all.remove(&who);
         apply();
         Ok(Rotated::Kept)
+    }
+
+    async fn enrol(
+        &self,
+        now: u64,
+        sponsor: Principal,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let mut permits = lock(&self.permits);
+        let Some(permit) = permits.get_mut(&who).filter(|p| p.sponsor == sponsor && now < p.until) else {
+            return Ok(Enrolled::NotPermitted);
+        };
+        permit.drawn = Some(duplicate(number));
+        apply();
+        Ok(Enrolled::Kept)
+    }
+
+    async fn arrive(
+        &self,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let mut permits = lock(&self.permits);
+        let drawn = permits.get(&who).and_then(|permit| permit.drawn.as_ref());
+        if drawn.is_some_and(|drawn| !equal(drawn, number)) {
+            return Ok(Enrolled::NotPermitted);
+        }
+        permits.remove(&who);
+        apply();
+        Ok(Enrolled::Kept)
     }
 }

@@ -8,11 +8,12 @@ use crate::state::{Core, read_header};
 use crate::stats::Stats;
 use qsocket_net::{Listener, Transport};
 use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
-use qsocket_proto::ids::{PathId, Principal};
+use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::raida_key::RelayTable;
 use qsocket_proto::relay::{
     EgressLimits, MAX_HOPS_PER_ADDRESS, RegisterError, Registration, Router, RouterConfig,
 };
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -176,13 +177,13 @@ impl Relay {
         let table = Arc::new(RwLock::new(table));
         let transport = Transport::Tcp;
         let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, principals };
-        Self::spawn_shared(shape, table, (&servers, Vec::new(), RelayTable::new()), listen, handle)
+        Self::spawn_shared(shape, table, (&servers, Known::default()), listen, handle)
     }
 
     pub(crate) fn spawn_shared(
         shape: Shape,
         table: Arc<RwLock<RelayTable>>,
-        (servers, claims, next): (&[Server], Vec<Server>, RelayTable),
+        (servers, known): (&[Server], Known),
         at: Listen,
         handle: &Handle,
     ) -> io::Result<Self> {
@@ -202,7 +203,7 @@ impl Relay {
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
-        relay.core.set_claims(claims, next);
+        relay.core.set_claims(known.claims, known.next, known.awaited);
         relay.core.start();
         tracing::info!(relay = %path, address = %relay.address, "relay started");
         Ok(relay)
@@ -304,4 +305,12 @@ pub(crate) struct Shape {
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) names: names::Registry,
     pub(crate) principals: Option<Arc<dyn Principals>>,
+}
+
+/// What principals changed over their hops before a relay started.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) claims: Vec<Server>,
+    pub(crate) next: RelayTable,
+    pub(crate) awaited: BTreeSet<(Principal, Role)>,
 }

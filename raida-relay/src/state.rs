@@ -7,7 +7,7 @@ use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
 use crate::names;
 use crate::posts::{PostQuota, Posts};
-use crate::principals::{Principals, Rotated};
+use crate::principals::{Enrolled, Principals, Rotated};
 use crate::rate::Rate;
 use crate::relay::Limits;
 use crate::roster::Roster;
@@ -26,7 +26,7 @@ use qsocket_proto::relay::{
     Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, RegisterError, Registration, Router,
     Verdict,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,6 +58,8 @@ pub(crate) struct Keys {
     pub(crate) table: Arc<RwLock<RelayTable>>,
     /// Those that are to take the place of the others. Locked behind `table` where both are.
     pub(crate) next: RwLock<RelayTable>,
+    /// Who was enrolled by another principal and has not been here yet. Locked last of the three.
+    awaited: RwLock<BTreeSet<(Principal, Role)>>,
 }
 
 impl Keys {
@@ -69,6 +71,10 @@ impl Keys {
     pub(crate) fn import_next(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
         let next = self.next.read().unwrap_or_else(PoisonError::into_inner);
         next.get(&(principal, role)).map(|number| ImportedKey::new(number, principal, self.path, role))
+    }
+
+    pub(crate) fn is_awaited(&self, who: (Principal, Role)) -> bool {
+        self.awaited.read().unwrap_or_else(PoisonError::into_inner).contains(&who)
     }
 
     fn next_number(&self, who: (Principal, Role)) -> Option<AuthenticityNumber> {
@@ -174,7 +180,7 @@ impl Core {
         Arc::new(Self {
             path,
             limits,
-            keys: Keys { path, table, next: RwLock::default() },
+            keys: Keys { path, table, next: RwLock::default(), awaited: RwLock::default() },
             transport,
             listener,
             handle,
@@ -227,7 +233,7 @@ impl Core {
     /// Exchanges whom the relay knows, as one step: whoever left, or has another number, loses its hops, and a
     /// handshake with the old number does not become one.
     pub(crate) fn replace(self: &Arc<Self>, roster: Roster) -> Result<(), RegisterError> {
-        let Roster { table, next, servers, claims, quotas } = roster;
+        let Roster { table, next, awaited, servers, claims, quotas } = roster;
         let (registrations, claims) = (by_server(servers), by_server(claims));
         let now = now();
         let mut batch = Batch::default();
@@ -238,6 +244,7 @@ impl Core {
                 let gone = outdated(&current, &table);
                 *current = table;
                 *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
+                *self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner) = awaited;
                 gone
             };
             self.note_changed(now, &gone);
@@ -301,6 +308,48 @@ impl Core {
             }
         }
         *lock(&generation)
+    }
+
+    /// Takes the number of a principal into use that another one enrolled.
+    pub(crate) fn set_enrolled(self: &Arc<Self>, who: (Principal, Role), number: &AuthenticityNumber) {
+        let (now, mut batch) = (now(), Batch::default());
+        self.route(now, &mut batch, |router| {
+            let replaced = {
+                let mut table = self.keys.table.write().unwrap_or_else(PoisonError::into_inner);
+                self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner).insert(who);
+                table.insert(who, duplicate(number)).is_some()
+            };
+            if replaced {
+                // A handshake with the number before does not become a hop.
+                self.note_changed(now, &[who]);
+                router.expel(now, who.0, who.1, &mut OsRng);
+            }
+        });
+        self.flush(now, &mut batch);
+    }
+
+    /// A principal that another one enrolled is here for the first time: the permit is used up before the hop is served.
+    /// Returns `generation`, `None` if another number counts by now.
+    async fn arrive(self: &Arc<Self>, who: (Principal, Role), generation: u64) -> Option<u64> {
+        let Some(principals) = &self.principals else { return Some(generation) };
+        // The number of this handshake, unless it was changed since the handshake began.
+        let used = self.route(now(), &mut Batch::default(), |_| {
+            let changed = lock(&self.changed).get(&who).map_or(0, |(count, _)| *count);
+            let table = self.keys.table.read().unwrap_or_else(PoisonError::into_inner);
+            table.get(&who).filter(|_| changed <= generation).map(duplicate)
+        })?;
+        let apply = || {
+            self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner).remove(&who);
+        };
+        match principals.arrive(who, &used, &apply).await {
+            Ok(Enrolled::Kept) => Some(generation),
+            Ok(Enrolled::NotPermitted) => None,
+            // A hop that is served is the end of the permit, for good: where that cannot be kept there is none.
+            Err(error) => {
+                warn!(relay = %self.path, %error, "a principal that was enrolled is refused its first hop");
+                None
+            }
+        }
     }
 
     /// Accepts and dials no more, and has every hop let out what waits and end; waits for that at most so long.
@@ -467,6 +516,12 @@ impl Core {
         let Up { stream, established, inbox, outbox } = up;
         let Established { principal, role, dialled_by, rotated, sealer, opener, .. } = established;
         let generation = if rotated { self.settle((principal, role)).await } else { Some(generation) };
+        let generation = match generation {
+            Some(generation) if self.keys.is_awaited((principal, role)) => {
+                self.arrive((principal, role), generation).await
+            }
+            generation => generation,
+        };
         let info = HopInfo { principal, role, dialled_by };
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
         let meter = lock(&self.meters).of(now(), (principal, role));
@@ -741,8 +796,15 @@ impl Core {
         }
     }
 
-    /// Has exactly these addresses at the word of their servers, and these numbers that are to be used.
-    pub(crate) fn set_claims(self: &Arc<Self>, claims: Vec<Server>, next: RelayTable) {
+    /// Has exactly these addresses at the word of their servers, these numbers that are to be used, and awaits these
+    /// principals.
+    pub(crate) fn set_claims(
+        self: &Arc<Self>,
+        claims: Vec<Server>,
+        next: RelayTable,
+        awaited: BTreeSet<(Principal, Role)>,
+    ) {
+        *self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner) = awaited;
         *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
         let now = now();
         self.route(now, &mut Batch::default(), |r| r.set_claims(now, &by_server(claims)));

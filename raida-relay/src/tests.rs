@@ -2,6 +2,7 @@
 
 mod calls;
 mod change;
+mod enrol;
 mod names;
 mod peer;
 mod rotate;

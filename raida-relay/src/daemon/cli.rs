@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// By default for this machine alone. This machine then knows all 25 secrets of every key; with --enroll it knows
     /// none.
     Init(InitArgs),
-    /// Enrols a principal at relays that others run: request, accept, finish
+    /// Enrols a principal at relays that others run: request, accept, finish; permit, permits, unpermit
     ///
     /// Each number is drawn by the principal and its relay together; no other place ever holds all 25.
     #[command(visible_alias = "enrol")]

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::relay::Registration;
-use raida_relay::principals::{Apply, Principals, PrincipalsFailed, Registered, Rotated};
+use raida_relay::principals::{Apply, Enrolled, Principals, PrincipalsFailed, Registered, Rotated};
 use std::time::SystemTime;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -69,6 +69,37 @@ impl Principals for StorePrincipals {
         let _turn = self.turn().await;
         let done = self.store.settle(who, next).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
         if done == Rotated::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn enrol(
+        &self,
+        now: u64,
+        sponsor: Principal,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.enrol(now, sponsor, who, number).await;
+        let done = done.map_err(|e| PrincipalsFailed(e.to_string()))?;
+        if done == Enrolled::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn arrive(
+        &self,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.arrive(who, number).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
+        if done == Enrolled::Kept {
             apply();
         }
         Ok(done)

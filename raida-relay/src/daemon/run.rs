@@ -14,6 +14,7 @@ use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
 use raida_relay::principals::Principals;
 use raida_relay::{Relay, RelayConfig, Roster};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -221,7 +222,7 @@ fn permitted(roster: Roster, config: &Config) -> Roster {
     if config.registration {
         roster
     } else {
-        Roster { claims: Vec::new(), next: RelayTable::new(), ..roster }
+        Roster { claims: Vec::new(), next: RelayTable::new(), awaited: BTreeSet::new(), ..roster }
     }
 }
 
