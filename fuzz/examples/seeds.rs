@@ -257,7 +257,9 @@ fn registrations() -> Vec<Vec<u8>> {
     ];
     let mut seeds: Vec<_> =
         (0..=all.len()).map(|n| Register { registrations: all[..n].to_vec() }.encode()).collect();
-    seeds.extend([vec![5; 48], vec![6; 64]]);
+    let mut enrol = CLIENT.to_bytes().to_vec();
+    enrol.extend([[2; 1].as_slice(), &[7; 16], &[8; 32]].concat());
+    seeds.extend([vec![5; 48], vec![6; 64], enrol]);
     seeds
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Administers a folder of keys: list, show, generate, import, export, rotate, revoke, remove, verify
+    /// Administers a folder of keys: list, show, generate, import, export, rotate, enrol, revoke, remove, verify
     ///
     /// Programs whose configuration names the folder (`keys = "DIR"`) see a change within a quarter of a second; their next
     /// stream uses it.
@@ -172,6 +172,13 @@ pub(crate) enum KeysCommand {
     /// With raida:PRINCIPAL.ROLE and --base or --relays, the relays replace the numbers of that key; at least 16 have to.
     /// Stop programs that use it first. Exit code 3: some relays were missing; say it again.
     Rotate(RotateArgs),
+    /// Has the relays enrol a new principal over hops that are made with a RAIDA key of this folder
+    ///
+    /// Each relay's operator permits it first: `raida-relay enroll permit`. All 25 have to; what is drawn so far is kept
+    /// beside the keys, so say it again until none is missing (exit code 3 until then). THIS MACHINE KNOWS THE NEW KEY: it is
+    /// for principals of the same owner. docs/enrolment.md has the other ways.
+    #[command(visible_alias = "enroll")]
+    Enrol(EnrolArgs),
     /// Ends the use of an Encryption key for good; its secret is erased
     ///
     /// Its id stays, so that it cannot be imported again. Connections with the party are refused until another key is
@@ -346,6 +353,30 @@ pub(crate) struct RotateArgs {
     /// From when on the new key is used for nothing
     #[arg(long, value_name = "WHEN", conflicts_with = "to")]
     pub(crate) expires: Option<When>,
+}
+
+/// Flags of `keys enrol`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["base", "relays"])))]
+pub(crate) struct EnrolArgs {
+    /// The sponsor: a RAIDA key of this folder, raida:PRINCIPAL.ROLE, that the relays know
+    #[arg(value_name = "KEY")]
+    pub(crate) sponsor: KeyRef,
+    /// Who is enrolled, network.denomination.serial
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) principal: Principal,
+    /// In which role
+    #[arg(long)]
+    pub(crate) role: RoleName,
+    /// Relay 0; relays 1 to 24 at the 24 ports that follow
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) base: Option<SocketAddr>,
+    /// A file with 25 lines, IP:PORT, relay 0 first; lines that begin with # are passed over
+    #[arg(long, value_name = "FILE")]
+    pub(crate) relays: Option<PathBuf>,
+    /// How long each relay has, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
 }
 
 /// Flags of `keys verify`.

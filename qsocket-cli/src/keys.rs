@@ -1,5 +1,6 @@
 //! `qsocket keys`.
 
+mod enrol;
 mod rotate;
 mod transfer;
 mod verify;
@@ -99,6 +100,7 @@ pub(crate) fn keys(args: &KeysArgs) -> anyhow::Result<ExitCode> {
         KeysCommand::ImportCoin(args) => transfer::import_coin(&this, args),
         KeysCommand::Export(args) => transfer::export(&this, args),
         KeysCommand::Rotate(args) => rotate(&this, args),
+        KeysCommand::Enrol(args) => enrol::enrol(&this, args),
         KeysCommand::Revoke(args) => revoke(&this, &args.key),
         KeysCommand::Remove(args) => remove(&this, &args.key),
         KeysCommand::Verify(args) => verify::verify(&this, args),

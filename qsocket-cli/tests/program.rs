@@ -593,3 +593,48 @@ fn a_plain_file_does_not_settle_who_answers_behind_a_name() {
     place.done("c", &["import", "k.sealed", "--passphrase-file", &file]);
     assert_eq!(place.json("c", &["list"])["encryption"][0]["name"], "bank.example");
 }
+
+#[test]
+fn relays_enrol_another_principal_with_the_key_of_one_that_they_know() {
+    let place = Place::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let keys = Provision::generate(1, 1, 0).unwrap();
+    let sponsor = &keys.clients[0];
+    let relays = runtime.block_on(async {
+        LocalRaida::builder().start_with_keys([sponsor], Vec::<raida_relay::LocalServer>::new()).unwrap()
+    });
+    let lines: Vec<_> = relays.addresses().iter().map(ToString::to_string).collect();
+    let list = place.file("relays", lines.join("\n"));
+    KeyStore::create(place.path("a")).unwrap().install_raida_key(sponsor).unwrap();
+    let enrol = ["enrol", "raida:1.0.1.client", "--principal", SERVER, "--role", "server", "--relays", &list];
+    let (key, partial) =
+        (place.path("a/raida/1.0.7.server.toml"), place.path("a/raida/.1.0.7.server.enrolling.toml"));
+
+    let told = place.fails("a", &enrol);
+    assert!(told.contains("no relay enrolled 1.0.7") && told.contains("raida-relay enroll permit"), "{told}");
+    assert!(!key.exists() && !partial.exists());
+    let who: Principal = SERVER.parse().unwrap();
+    relays.permit(sponsor.principal(), who, Role::Server, std::time::Duration::from_secs(3600));
+    let gone = qsocket::PathId::new(3).unwrap();
+    runtime.block_on(relays.stop_relay(gone));
+    let out = place.keys("a", &enrol);
+    assert_eq!(out.status.code(), Some(3), "{}{}", text(&out.stdout), text(&out.stderr));
+    let told = text(&out.stdout);
+    assert!(told.contains("24 of 25 relays enrolled 1.0.7") && told.contains("relay 3: "), "{told}");
+    assert_eq!(fs::metadata(&partial).unwrap().mode() & 0o7777, 0o600);
+    assert!(!key.exists());
+    assert!(place.done("a", &["list"]).lines().all(|line| !line.contains("1.0.7")), "it is no key yet");
+
+    runtime.block_on(async { relays.start_relay(gone).unwrap() });
+    let json = place.json("a", &enrol);
+    assert_eq!((json["installed"].as_str(), json["key"]["role"].as_str()), (Some("new"), Some("server")));
+    assert!(!partial.exists());
+    assert_eq!(fs::metadata(&key).unwrap().mode() & 0o7777, 0o600);
+    let verify = ["verify", "raida:1.0.7.server", "--relays", &list];
+    assert!(place.done("a", &verify).contains("25 of 25 relays hold the key"));
+    assert!(place.fails("a", &enrol).contains("is there already"));
+    let elsewhere =
+        ["enrol", "raida:1.0.1.client", "--principal", "2.0.7", "--role", "server", "--relays", &list];
+    assert!(place.fails("a", &elsewhere).contains("different networks"));
+    runtime.block_on(relays.stop());
+}

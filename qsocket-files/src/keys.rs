@@ -12,6 +12,7 @@ pub mod enrolment;
 mod file;
 mod format;
 mod info;
+mod partial;
 mod ring;
 pub mod sealed;
 mod store;
@@ -20,6 +21,7 @@ mod tests;
 
 use crate::text::quoted;
 pub use info::{KeyInfo, KeyName, KeyState, MAX_NAME, MAX_REPLACED, NameError, Origin, StoredKey, parse_id};
+pub use partial::PartialKey;
 pub use qsocket_proto::crypto::schedule::EncryptionKey;
 pub use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 pub use qsocket_proto::ids::KeyId;

@@ -39,11 +39,12 @@ pub enum Service {
     WithdrawName = 8,
     /// How a name stands at this relay.
     DescribeName = 9,
-    /// A server says at which addresses it is reached.
     /// A server says at which addresses it is reached (section 20).
     Register = 16,
     /// A principal has its number with the relay replaced (section 20).
     RotateKey = 17,
+    /// A principal enrols another one that the operator permitted it to (section 20).
+    Enrol = 18,
 }
 
 impl Service {
@@ -61,6 +62,7 @@ impl Service {
             9 => Self::DescribeName,
             16 => Self::Register,
             17 => Self::RotateKey,
+            18 => Self::Enrol,
             _ => return None,
         })
     }

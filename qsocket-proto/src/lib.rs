@@ -34,4 +34,5 @@ pub mod register;
 pub mod relay;
 pub mod rotate;
 pub mod share;
+pub mod sponsor;
 pub mod stripe;

@@ -42,7 +42,7 @@ pub fn decode_answer(request: Subject, bytes: &[u8]) -> Result<Answer, Malformed
     Ok(Answer { subject: request, half, confirmation })
 }
 
-fn half(r: &mut Reader<'_>) -> Result<Half, Malformed> {
+pub(crate) fn half(r: &mut Reader<'_>) -> Result<Half, Malformed> {
     let bytes = Zeroizing::new(r.array::<32>("half")?);
     Half::new(&*bytes).map_err(|_| Malformed::Value("half"))
 }

@@ -350,6 +350,24 @@ impl Endpoint {
         Box::pin(crate::exchange::exchange(network, server, terms)).await
     }
 
+    /// Has the relays enrol another principal over the hops of this endpoint: those whose number `key` misses. Each has to be
+    /// permitted by its operator (`docs/enrolment.md`). Takes the numbers into `key` and returns why others are missing; keep
+    /// `key` and ask again until it is complete. In the first network.
+    ///
+    /// # Cancel safety
+    /// Relays may have drawn numbers that nobody knows. They are replaced when they are asked again.
+    ///
+    /// # Security
+    /// This machine knows the new key. Its hops have no forward secrecy: whoever records them and learns this endpoint's
+    /// numbers later knows it too.
+    pub async fn enrol(
+        &self,
+        key: &mut crate::keys::PartialKey,
+        within: Duration,
+    ) -> Vec<(PathId, crate::keys::enrol::Failure)> {
+        crate::keys::enrol::over(&self.first, key, within).await
+    }
+
     /// Opens a signalling port: clients that exchange keys with this server bring their signals there, and need no relay for
     /// it. In the first network. Returns where it listens; the port is open for as long as the endpoint lives.
     ///

@@ -3,6 +3,7 @@
 //!
 //! `docs/keys.md` is the manual, `docs/configuration.md` describes the files.
 
+pub mod enrol;
 mod live;
 pub mod rotate;
 pub mod verify;

@@ -4,7 +4,7 @@
 use crate::hop::{End, Hop};
 use crate::names::{NamesFailed, is_about_names};
 use crate::posts::{Got, NewPost, Posted, Released};
-use crate::registry::{Registered, Rotated};
+use crate::principals::{Enrolled, Registered, Rotated};
 use crate::state::{Batch, Core, lock};
 use qsocket_files::rng::OsRng;
 use qsocket_net::clock::now;
@@ -17,6 +17,7 @@ use qsocket_proto::ids::{CallId, Principal, Role};
 use qsocket_proto::register::Register;
 use qsocket_proto::relay::ClaimError;
 use qsocket_proto::rotate;
+use qsocket_proto::sponsor;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
@@ -85,6 +86,7 @@ impl Core {
             (Some(Service::GetKey), Role::Server) => self.get_key(hop.principal, body).await,
             (Some(Service::ReleaseKey), Role::Server) => self.release_key(hop.principal, body).await,
             (Some(Service::RotateKey), role) => self.rotate_key((hop.principal, role), body).await,
+            (Some(Service::Enrol), role) => self.enrol((hop.principal, role), body).await,
             (Some(Service::Register), Role::Server) => self.register_itself(hop.principal, body).await,
             (Some(Service::Signal), Role::Client) => return self.pass_on(hop.principal, body).await,
             (Some(service), _) if is_about_names(service) => {
@@ -148,7 +150,7 @@ impl Core {
 
     /// Takes the addresses that a server registers itself.
     async fn register_itself(self: &Arc<Self>, server: Principal, body: &[u8]) -> Done {
-        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
         let Register { registrations } = Register::decode(body).map_err(|_| Refused(Status::Malformed))?;
         let may = self.route(now(), &mut Batch::default(), |r| {
             r.may_claim(server, &registrations).map(|()| r.has_claimed(server, &registrations))
@@ -175,7 +177,7 @@ impl Core {
             let _ = self.route(now, &mut batch, |r| r.claim(now, server, &registrations));
             self.flush(now, &mut batch);
         };
-        match registry.register(server, &registrations, &apply).await.map_err(|e| self.failed(&e))? {
+        match principals.register(server, &registrations, &apply).await.map_err(|e| self.failed(&e))? {
             Registered::Kept => Ok(Zeroizing::default()),
             Registered::Taken => Err(Refused(Status::Exists)),
             Registered::TooMany => Err(Refused(Status::Quota)),
@@ -185,16 +187,37 @@ impl Core {
 
     /// Draws a number with a principal that takes the place of its present one when it is used.
     async fn rotate_key(self: &Arc<Self>, who: (Principal, Role), body: &[u8]) -> Done {
-        let Some(registry) = &self.registry else { return Err(Refused(Status::NotPermitted)) };
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
         let hop = Subject { principal: who.0, role: who.1, relay: self.path, id: RequestId([0; 16]) };
         let request = rotate::decode_request(hop, body).map_err(|_| Refused(Status::Malformed))?;
         if !self.changes.admits(now(), who) {
             return Err(Refused(Status::Busy));
         }
         let (answer, next) = request.answer(&mut OsRng);
-        match registry.rotate(who, &next, &|| self.set_next(who, &next)).await {
+        match principals.rotate(who, &next, &|| self.set_next(who, &next)).await {
             Ok(Rotated::Kept) => Ok(rotate::encode_answer(&answer)),
             Ok(Rotated::Unknown) => Err(Refused(Status::NotPermitted)),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Draws the first number of a principal that the operator permitted this one to enrol. Every reason not to is one
+    /// status: a stranger does not learn whom the relay knows or awaits.
+    async fn enrol(self: &Arc<Self>, sponsor: (Principal, Role), body: &[u8]) -> Done {
+        let Some(principals) = &self.principals else { return Err(Refused(Status::NotPermitted)) };
+        let request = sponsor::decode_request(self.path, body).map_err(|_| Refused(Status::Malformed))?;
+        if !self.changes.admits(now(), sponsor) {
+            return Err(Refused(Status::Busy));
+        }
+        let who = (request.subject.principal, request.subject.role);
+        if self.keys.import(who.0, who.1).is_some() && !self.keys.is_awaited(who) {
+            return Err(Refused(Status::NotPermitted));
+        }
+        let (answer, number) = request.answer(&mut OsRng);
+        let apply = || self.set_enrolled(who, &number);
+        match principals.enrol(wall_clock(), sponsor.0, who, &number, &apply).await {
+            Ok(Enrolled::Kept) => Ok(sponsor::encode_answer(&answer)),
+            Ok(Enrolled::NotPermitted) => Err(Refused(Status::NotPermitted)),
             Err(error) => Err(self.failed(&error)),
         }
     }

@@ -12,9 +12,10 @@ mod metrics;
 mod names;
 mod notify;
 mod open_files;
+mod pages;
 mod posts;
 mod principal;
-mod registry;
+mod principals;
 mod run;
 mod state;
 mod status;
@@ -44,6 +45,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::status(&args).map(|()| ExitCode::SUCCESS),
         Command::Init(args) => init::init(&args),
         Command::Enroll(args) => enrol::enrol(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     });
     match done {
         Ok(code) => code,
@@ -56,8 +59,12 @@ pub(crate) fn main() -> ExitCode {
 
 /// Prints on standard output. Who stops reading, as `head` does, has read enough: that is no failure.
 fn say(text: &str) -> io::Result<()> {
+    say_bytes(text.as_bytes())
+}
+
+fn say_bytes(text: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
         _ => Ok(()),
     }

@@ -2,19 +2,19 @@
 
 use crate::names::{self, MemoryNames, Terms};
 use crate::posts::{MemoryPosts, Posts};
-use crate::registry::{MemoryRegistry, Registry};
-use crate::relay::{Limits, Relay, Server, Shape};
+use crate::principals::{MemoryPrincipals, Principals};
+use crate::relay::{Known, Limits, Relay, Server, Shape};
 use crate::state;
 use crate::stats::Stats;
 use qsocket_net::Transport;
-use qsocket_proto::ids::{PathId, Principal, RELAYS};
+use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::names::Reference;
 use qsocket_proto::raida_key::{RaidaKey, RelayTable, relay_table};
 use qsocket_proto::relay::RegisterError;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 
 /// A server as all 25 relays know it.
@@ -144,18 +144,18 @@ impl LocalRaidaBuilder {
             let given = posts.iter().cycle().nth(path.index()).cloned();
             let posts = given.unwrap_or_else(|| Arc::new(MemoryPosts::default()));
             let names = names::Registry::new(Arc::new(MemoryNames::default()), terms.clone());
-            let memory = Arc::new(MemoryRegistry::default());
-            let registry = registration.then(|| memory.clone() as Arc<dyn Registry>);
+            let memory = Arc::new(MemoryPrincipals::default());
+            let principals = registration.then(|| memory.clone() as Arc<dyn Principals>);
             let shape =
-                Shape { path, network, dial_any_address: true, limits, transport, posts, names, registry };
+                Shape { path, network, dial_any_address: true, limits, transport, posts, names, principals };
             let table = Arc::new(RwLock::new(table));
             let servers: Vec<Server> = servers.iter().map(|s| s.on(path)).collect();
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
-            let known = (&servers[..], Vec::new(), RelayTable::new());
+            let known = (&servers[..], Known::default());
             let relay = Relay::spawn_shared(shape.clone(), Arc::clone(&table), known, listen, handle)?;
             let (address, handle) = (relay.local_addr(), handle.clone());
             let state = Mutex::new(State { relay: Some(relay), servers });
-            seats.push(Seat { shape, registry: memory, address, table, handle, state });
+            seats.push(Seat { shape, principals: memory, address, table, handle, state });
         }
         Ok(LocalRaida { seats })
     }
@@ -181,7 +181,7 @@ impl LocalRaidaBuilder {
 #[derive(Debug)]
 struct Seat {
     shape: Shape,
-    registry: Arc<MemoryRegistry>,
+    principals: Arc<MemoryPrincipals>,
     address: SocketAddr,
     table: Arc<RwLock<RelayTable>>,
     handle: Handle,
@@ -233,6 +233,16 @@ impl LocalRaida {
         for seat in &self.seats {
             let mut table = seat.table.write().unwrap_or_else(PoisonError::into_inner);
             table.extend(relay_table([key], seat.shape.path));
+            drop(table);
+            seat.principals.forget_permit((key.principal(), key.role()));
+        }
+    }
+
+    /// Permits a principal to enrol another one at all relays, as their operators do, for so long.
+    pub fn permit(&self, sponsor: Principal, principal: Principal, role: Role, lasts: Duration) {
+        let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + lasts;
+        for seat in &self.seats {
+            seat.principals.permit(sponsor, (principal, role), until.as_secs());
         }
     }
 
@@ -302,7 +312,7 @@ impl LocalRaida {
             let relay = Relay::spawn_shared(
                 seat.shape.clone(),
                 table,
-                (&state.servers, seat.registry.claims(), seat.registry.next()),
+                (&state.servers, seat.principals.known()),
                 seat.address.into(),
                 &seat.handle,
             )?;

@@ -2,17 +2,18 @@
 
 use crate::names;
 use crate::posts::{PostQuota, Posts};
-use crate::registry::Registry;
+use crate::principals::Principals;
 use crate::roster::Roster;
 use crate::state::{Core, read_header};
 use crate::stats::Stats;
 use qsocket_net::{Listener, Transport};
 use qsocket_proto::hop::{HANDSHAKE_TIMEOUT, HopLimits};
-use qsocket_proto::ids::{PathId, Principal};
+use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::raida_key::RelayTable;
 use qsocket_proto::relay::{
     EgressLimits, MAX_HOPS_PER_ADDRESS, RegisterError, Registration, Router, RouterConfig,
 };
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -139,7 +140,7 @@ pub struct RelayConfig {
     /// The names that it keeps.
     pub names: names::Registry,
     /// Where it keeps what principals change over their hops. `None`: they change nothing.
-    pub registry: Option<Arc<dyn Registry>>,
+    pub principals: Option<Arc<dyn Principals>>,
 }
 
 /// One running relay (`docs/protocol.md`, section 7).
@@ -172,22 +173,22 @@ impl Relay {
     /// As [`Relay::spawn`].
     pub fn spawn_on(config: RelayConfig, handle: &Handle) -> io::Result<Self> {
         let RelayConfig { path, network, table, servers, listen, dial_any_address, .. } = config;
-        let RelayConfig { limits, posts, names, registry, .. } = config;
+        let RelayConfig { limits, posts, names, principals, .. } = config;
         let table = Arc::new(RwLock::new(table));
         let transport = Transport::Tcp;
-        let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, registry };
-        Self::spawn_shared(shape, table, (&servers, Vec::new(), RelayTable::new()), listen, handle)
+        let shape = Shape { path, network, dial_any_address, limits, transport, posts, names, principals };
+        Self::spawn_shared(shape, table, (&servers, Known::default()), listen, handle)
     }
 
     pub(crate) fn spawn_shared(
         shape: Shape,
         table: Arc<RwLock<RelayTable>>,
-        (servers, claims, next): (&[Server], Vec<Server>, RelayTable),
+        (servers, known): (&[Server], Known),
         at: Listen,
         handle: &Handle,
     ) -> io::Result<Self> {
         let _runtime = handle.enter();
-        let Shape { path, network, dial_any_address, limits, transport, posts, names, registry } = shape;
+        let Shape { path, network, dial_any_address, limits, transport, posts, names, principals } = shape;
         let listener = match at {
             Listen::Address(address) => transport.listen(address)?,
             Listen::Listener(listener) => {
@@ -196,13 +197,13 @@ impl Relay {
             }
         };
         let router = Router::new(RouterConfig { relay: path, network, dial_any_address, read_header });
-        let kept = (posts, names, registry);
+        let kept = (posts, names, principals);
         let core = Core::new(path, limits, table, (transport, listener), handle.clone(), router, kept);
         let relay = Self { address: core.local_addr()?, core, network, dial_any_address };
         for server in servers {
             relay.register(*server).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         }
-        relay.core.set_claims(claims, next);
+        relay.core.set_claims(known.claims, known.next, known.awaited);
         relay.core.start();
         tracing::info!(relay = %path, address = %relay.address, "relay started");
         Ok(relay)
@@ -303,5 +304,13 @@ pub(crate) struct Shape {
     pub(crate) transport: Transport,
     pub(crate) posts: Arc<dyn Posts>,
     pub(crate) names: names::Registry,
-    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) principals: Option<Arc<dyn Principals>>,
+}
+
+/// What principals changed over their hops before a relay started.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) claims: Vec<Server>,
+    pub(crate) next: RelayTable,
+    pub(crate) awaited: BTreeSet<(Principal, Role)>,
 }

@@ -4,7 +4,7 @@ use crate::Server;
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::raida_key::RelayTable;
 use qsocket_proto::relay::{MAX_ADDRESSES, Quota, RegisterError, is_public_unicast};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom a relay admits, which addresses servers have, and what everybody may use.
 ///
@@ -16,6 +16,9 @@ pub struct Roster {
     pub table: RelayTable,
     /// Numbers that are to take the place of those, each when it is used.
     pub next: RelayTable,
+    /// Those of `table` that another principal enrolled and that have not been here yet: a permit is used up by the first
+    /// hop.
+    pub awaited: BTreeSet<(Principal, Role)>,
     /// The addresses that servers have by the operator's hand.
     pub servers: Vec<Server>,
     /// The addresses that servers registered themselves. One that its server may not have, because the operator gave it

@@ -7,8 +7,8 @@ use crate::hop::{self, End, Hop};
 use crate::meter::Meters;
 use crate::names;
 use crate::posts::{PostQuota, Posts};
+use crate::principals::{Enrolled, Principals, Rotated};
 use crate::rate::Rate;
-use crate::registry::{Registry, Rotated};
 use crate::relay::Limits;
 use crate::roster::Roster;
 use crate::stats::{Counters, Forwarded, Refusal, Stats};
@@ -26,7 +26,7 @@ use qsocket_proto::relay::{
     Action, Admission, Congestion, Egress, HopId, HopInfo, OpenFacts, RegisterError, Registration, Router,
     Verdict,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,6 +58,8 @@ pub(crate) struct Keys {
     pub(crate) table: Arc<RwLock<RelayTable>>,
     /// Those that are to take the place of the others. Locked behind `table` where both are.
     pub(crate) next: RwLock<RelayTable>,
+    /// Who was enrolled by another principal and has not been here yet. Locked last of the three.
+    awaited: RwLock<BTreeSet<(Principal, Role)>>,
 }
 
 impl Keys {
@@ -69,6 +71,10 @@ impl Keys {
     pub(crate) fn import_next(&self, principal: Principal, role: Role) -> Option<ImportedKey> {
         let next = self.next.read().unwrap_or_else(PoisonError::into_inner);
         next.get(&(principal, role)).map(|number| ImportedKey::new(number, principal, self.path, role))
+    }
+
+    pub(crate) fn is_awaited(&self, who: (Principal, Role)) -> bool {
+        self.awaited.read().unwrap_or_else(PoisonError::into_inner).contains(&who)
     }
 
     fn next_number(&self, who: (Principal, Role)) -> Option<AuthenticityNumber> {
@@ -115,7 +121,7 @@ pub(crate) struct Core {
     pub(crate) signals: Signals,
     pub(crate) names: names::Registry,
     /// `None`: principals change nothing over their hops.
-    pub(crate) registry: Option<Arc<dyn Registry>>,
+    pub(crate) principals: Option<Arc<dyn Principals>>,
     pub(crate) changes: Changes,
     meters: Mutex<Meters>,
     /// Counts the times that somebody left the table or got another number. Changes under the routing lock only.
@@ -168,13 +174,13 @@ impl Core {
         (transport, listener): (Transport, Listener),
         handle: Handle,
         router: Router,
-        (posts, names, registry): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Registry>>),
+        (posts, names, principals): (Arc<dyn Posts>, names::Registry, Option<Arc<dyn Principals>>),
     ) -> Arc<Self> {
         let burst = NonZeroU32::new(limits.hops_per_address).unwrap_or(NonZeroU32::MIN);
         Arc::new(Self {
             path,
             limits,
-            keys: Keys { path, table, next: RwLock::default() },
+            keys: Keys { path, table, next: RwLock::default(), awaited: RwLock::default() },
             transport,
             listener,
             handle,
@@ -193,7 +199,7 @@ impl Core {
             post_quota: limits.posts,
             signals: Signals::default(),
             names,
-            registry,
+            principals,
             changes: Changes::default(),
             meters: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -227,7 +233,7 @@ impl Core {
     /// Exchanges whom the relay knows, as one step: whoever left, or has another number, loses its hops, and a
     /// handshake with the old number does not become one.
     pub(crate) fn replace(self: &Arc<Self>, roster: Roster) -> Result<(), RegisterError> {
-        let Roster { table, next, servers, claims, quotas } = roster;
+        let Roster { table, next, awaited, servers, claims, quotas } = roster;
         let (registrations, claims) = (by_server(servers), by_server(claims));
         let now = now();
         let mut batch = Batch::default();
@@ -238,6 +244,7 @@ impl Core {
                 let gone = outdated(&current, &table);
                 *current = table;
                 *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
+                *self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner) = awaited;
                 gone
             };
             self.note_changed(now, &gone);
@@ -273,7 +280,7 @@ impl Core {
     async fn settle(self: &Arc<Self>, who: (Principal, Role)) -> Option<u64> {
         let next = self.keys.next_number(who)?;
         // Where nothing can be kept, both numbers stay.
-        let Some(registry) = &self.registry else { return Some(self.generation.load(Ordering::Acquire)) };
+        let Some(principals) = &self.principals else { return Some(self.generation.load(Ordering::Acquire)) };
         let generation = Mutex::new(None);
         let apply = || {
             let (now, mut batch) = (now(), Batch::default());
@@ -291,7 +298,7 @@ impl Core {
             });
             self.flush(now, &mut batch);
         };
-        match registry.settle(who, &next, &apply).await {
+        match principals.settle(who, &next, &apply).await {
             Ok(Rotated::Kept) => {}
             Ok(Rotated::Unknown) => return None,
             // Both numbers stay, and the next handshake tries again.
@@ -301,6 +308,48 @@ impl Core {
             }
         }
         *lock(&generation)
+    }
+
+    /// Takes the number of a principal into use that another one enrolled.
+    pub(crate) fn set_enrolled(self: &Arc<Self>, who: (Principal, Role), number: &AuthenticityNumber) {
+        let (now, mut batch) = (now(), Batch::default());
+        self.route(now, &mut batch, |router| {
+            let replaced = {
+                let mut table = self.keys.table.write().unwrap_or_else(PoisonError::into_inner);
+                self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner).insert(who);
+                table.insert(who, duplicate(number)).is_some()
+            };
+            if replaced {
+                // A handshake with the number before does not become a hop.
+                self.note_changed(now, &[who]);
+                router.expel(now, who.0, who.1, &mut OsRng);
+            }
+        });
+        self.flush(now, &mut batch);
+    }
+
+    /// A principal that another one enrolled is here for the first time: the permit is used up before the hop is served.
+    /// Returns `generation`, `None` if another number counts by now.
+    async fn arrive(self: &Arc<Self>, who: (Principal, Role), generation: u64) -> Option<u64> {
+        let Some(principals) = &self.principals else { return Some(generation) };
+        // The number of this handshake, unless it was changed since the handshake began.
+        let used = self.route(now(), &mut Batch::default(), |_| {
+            let changed = lock(&self.changed).get(&who).map_or(0, |(count, _)| *count);
+            let table = self.keys.table.read().unwrap_or_else(PoisonError::into_inner);
+            table.get(&who).filter(|_| changed <= generation).map(duplicate)
+        })?;
+        let apply = || {
+            self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner).remove(&who);
+        };
+        match principals.arrive(who, &used, &apply).await {
+            Ok(Enrolled::Kept) => Some(generation),
+            Ok(Enrolled::NotPermitted) => None,
+            // A hop that is served is the end of the permit, for good: where that cannot be kept there is none.
+            Err(error) => {
+                warn!(relay = %self.path, %error, "a principal that was enrolled is refused its first hop");
+                None
+            }
+        }
     }
 
     /// Accepts and dials no more, and has every hop let out what waits and end; waits for that at most so long.
@@ -467,6 +516,12 @@ impl Core {
         let Up { stream, established, inbox, outbox } = up;
         let Established { principal, role, dialled_by, rotated, sealer, opener, .. } = established;
         let generation = if rotated { self.settle((principal, role)).await } else { Some(generation) };
+        let generation = match generation {
+            Some(generation) if self.keys.is_awaited((principal, role)) => {
+                self.arrive((principal, role), generation).await
+            }
+            generation => generation,
+        };
         let info = HopInfo { principal, role, dialled_by };
         let id = HopId(self.next_hop.fetch_add(1, Ordering::Relaxed));
         let meter = lock(&self.meters).of(now(), (principal, role));
@@ -741,8 +796,15 @@ impl Core {
         }
     }
 
-    /// Has exactly these addresses at the word of their servers, and these numbers that are to be used.
-    pub(crate) fn set_claims(self: &Arc<Self>, claims: Vec<Server>, next: RelayTable) {
+    /// Has exactly these addresses at the word of their servers, these numbers that are to be used, and awaits these
+    /// principals.
+    pub(crate) fn set_claims(
+        self: &Arc<Self>,
+        claims: Vec<Server>,
+        next: RelayTable,
+        awaited: BTreeSet<(Principal, Role)>,
+    ) {
+        *self.keys.awaited.write().unwrap_or_else(PoisonError::into_inner) = awaited;
         *self.keys.next.write().unwrap_or_else(PoisonError::into_inner) = next;
         let now = now();
         self.route(now, &mut Batch::default(), |r| r.set_claims(now, &by_server(claims)));

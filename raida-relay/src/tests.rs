@@ -2,13 +2,14 @@
 
 mod calls;
 mod change;
+mod enrol;
 mod names;
 mod peer;
 mod rotate;
 
 use crate::names::Registry;
 use crate::posts::MemoryPosts;
-use crate::registry::MemoryRegistry;
+use crate::principals::MemoryPrincipals;
 use crate::{Flow, Limits, LocalRaida, LocalServer, Refusal, Relay, RelayConfig, Server};
 use peer::{Dialling, GUARD, Got, Peer, key, principal};
 use qsocket_proto::frame::{CloseReason, Frame, RouteError};
@@ -50,7 +51,7 @@ fn relay(keys: &[&RaidaKey], servers: Vec<Server>, limits: Limits) -> Relay {
         limits,
         posts,
         names: Registry::default(),
-        registry: Some(Arc::new(MemoryRegistry::default())),
+        principals: Some(Arc::new(MemoryPrincipals::default())),
     };
     Relay::spawn(config).unwrap()
 }

@@ -57,6 +57,24 @@ fn a_reader_that_has_enough_is_no_failure() {
     }
 }
 
+#[test]
+fn completions_and_pages_are_made_of_the_command_line() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = done(&["completions", shell]);
+        assert!(script.contains("unpermit") && script.contains("bytes-per-second"), "{shell}");
+    }
+    assert_eq!(program(&["completions", "sh"]).status.code(), Some(2));
+    let page = done(&["man"]);
+    assert!(page.contains(".TH raida-relay 1") && page.contains("Exit codes"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(done(&["man", folder.path().to_str().unwrap()]), "");
+    for name in ["raida-relay", "raida-relay-run", "raida-relay-principal-add", "raida-relay-enroll-permit"] {
+        let page = fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert!(fails(&["man", "nowhere"]).contains("nowhere/raida-relay.1"));
+}
+
 struct Daemon {
     child: Child,
     lines: Receiver<String>,

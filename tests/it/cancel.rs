@@ -241,7 +241,7 @@ async fn relays_accept_no_more_though_their_end_is_dropped() -> io::Result<()> {
             dial_any_address: true,
             posts: std::sync::Arc::new(MemoryPosts::default()),
             names: Registry::default(),
-            registry: None,
+            principals: None,
             limits: Limits::default(),
         })
     };

@@ -10,6 +10,7 @@ mod cancel;
 mod catalogue;
 mod data;
 mod duplex;
+mod enrol;
 mod exchange;
 mod keys;
 mod liar;

@@ -250,7 +250,7 @@ async fn a_server_has_a_bounded_number_of_hops_with_one_relay() -> io::Result<()
             dial_any_address: true,
             posts: std::sync::Arc::new(MemoryPosts::default()),
             names: raida_relay::names::Registry::default(),
-            registry: None,
+            principals: None,
             limits: Limits::default(),
         })
     };

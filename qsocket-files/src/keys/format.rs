@@ -26,6 +26,8 @@ pub(super) const SEALED_KEY: &str = "sealed-key";
 const ENCRYPTION_KEY: &str = "encryption-key";
 const REQUEST: &str = "enrolment-request";
 const ANSWER: &str = "enrolment-answer";
+const PARTIAL: &str = "enrolment-progress";
+const PARTIAL_FIELDS: &[&str] = &["kind", "version", "principal", "role", "authenticity_numbers"];
 const RAIDA_FIELDS: &[&str] =
     &["kind", "version", "network", "denomination", "serial", "role", "authenticity_numbers"];
 

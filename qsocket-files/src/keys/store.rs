@@ -6,7 +6,7 @@ mod tests;
 
 use super::file::Existing;
 use super::ring::retired;
-use super::{KeyFileError, KeyState, Keyring, MAX_REPLACED, StoredKey, format};
+use super::{KeyFileError, KeyState, Keyring, MAX_REPLACED, PartialKey, StoredKey, format};
 use crate::text::quoted;
 use locked::{Folder, Locked, Mode};
 use qsocket_proto::ids::{KeyId, Principal, Role};
@@ -384,6 +384,58 @@ impl KeyStore {
         }
     }
 
+    /// What an enrolment of this principal and role has so far.
+    ///
+    /// # Errors
+    /// When its file is refused.
+    pub fn partial_raida_key(
+        &self,
+        principal: Principal,
+        role: Role,
+    ) -> Result<Option<PartialKey>, StoreError> {
+        let locked = self.lock(Mode::Read)?;
+        let name = partial_name(principal, role);
+        match locked.read_partial(name.as_ref(), &self.partial_raida_file(principal, role)) {
+            Ok(key) if (key.principal(), key.role()) == (principal, role) => Ok(Some(key)),
+            Ok(_) => Err(StoreError::RaidaKeyTaken { path: self.partial_raida_file(principal, role) }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Keeps what an enrolment has so far in a file of mode 0600 beside the keys. Nobody takes it for a key.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn keep_partial_raida_key(&self, key: &PartialKey) -> Result<(), StoreError> {
+        let locked = self.lock(Mode::Write)?;
+        locked.room(locked::RAIDA)?;
+        let (name, text) = (partial_name(key.principal(), key.role()), format::enrolment::write_partial(key));
+        match locked.write(locked::RAIDA, &name, text.as_bytes(), Existing::Erase) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(locked.write(locked::RAIDA, &name, text.as_bytes(), Existing::Replace)?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Erases what [`keep_partial_raida_key`](Self::keep_partial_raida_key) kept, if there is something.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn forget_partial_raida_key(&self, principal: Principal, role: Role) -> Result<(), StoreError> {
+        let locked = self.lock(Mode::Write)?;
+        match locked.take_away(locked::RAIDA, &partial_name(principal, role)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where [`keep_partial_raida_key`](Self::keep_partial_raida_key) keeps it.
+    pub fn partial_raida_file(&self, principal: Principal, role: Role) -> PathBuf {
+        self.path.join(locked::RAIDA).join(partial_name(principal, role))
+    }
+
     /// Removes a RAIDA key and erases its file, also one whose content is damaged.
     ///
     /// # Errors
@@ -412,6 +464,11 @@ fn raida_name(principal: Principal, role: Role) -> String {
 /// Begins with a dot: such names are passed over.
 fn previous_name(principal: Principal, role: Role) -> String {
     format!(".{principal}.{role}.old.toml")
+}
+
+/// Begins with a dot: such names are passed over.
+fn partial_name(principal: Principal, role: Role) -> String {
+    format!(".{principal}.{role}.enrolling.toml")
 }
 
 /// A file that is not there is a key that is not there.

@@ -21,16 +21,17 @@ use qsocket_proto::rotate;
 use std::io;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 /// Room for what is sent here: a handshake, and one call.
 const OUTBOX_BYTES: usize = 4096;
 
 /// Before a relay is asked again that has no time for one more change, or whose other processes have not heard of the
 /// new number yet: they look once a second.
-const AGAIN: Duration = Duration::from_millis(1100);
+pub(super) const AGAIN: Duration = Duration::from_millis(1100);
 
 /// How often a relay is asked: the second time it has time, unless something is wrong.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 
 /// The one call of a hop.
 const CALL: CallId = CallId(1);
@@ -149,7 +150,11 @@ pub async fn settle(key: &RaidaKey, raida: &Raida, timeout: Duration) -> Vec<Res
     .await
 }
 
-async fn each<T, F, W>(raida: &Raida, timeout: Duration, job: impl Fn(PathId) -> F) -> Vec<Result<T, Failure>>
+pub(super) async fn each<T, F, W>(
+    raida: &Raida,
+    timeout: Duration,
+    job: impl Fn(PathId) -> F,
+) -> Vec<Result<T, Failure>>
 where
     T: Send + 'static,
     F: FnOnce(std::net::SocketAddr) -> W,
@@ -175,29 +180,41 @@ async fn draw(
     who: (Principal, Role),
     relay: PathId,
 ) -> Result<AuthenticityNumber, Failure> {
-    let mut hop = Hop::dial(address, number, who, relay).await?;
     let request = Request::new(who.0, who.1, relay, &mut OsRng);
     let body = rotate::encode_request(&request);
+    match call(address, number, (who, relay), Service::RotateKey, &body).await? {
+        (Status::Ok, answer) => {
+            let answer = rotate::decode_answer(request.subject, &answer).map_err(|_| Failure::Mismatch)?;
+            request.finish(&answer).map_err(|_| Failure::Mismatch)
+        }
+        (status, _) => Err(Failure::Refused(status)),
+    }
+}
+
+/// Asks a relay over a hop of its own, again if it has no time.
+pub(super) async fn call(
+    address: std::net::SocketAddr,
+    number: &AuthenticityNumber,
+    (who, relay): ((Principal, Role), PathId),
+    service: Service,
+    body: &[u8],
+) -> Result<(Status, Zeroizing<Vec<u8>>), Failure> {
+    let mut hop = Hop::dial(address, number, who, relay).await?;
     let mut tried = 0;
     loop {
         tried += 1;
-        hop.send(&Frame::Call { call: CALL, service: Service::RotateKey as u8, body: &body }).await?;
-        let (status, answer) = hop
+        hop.send(&Frame::Call { call: CALL, service: service as u8, body }).await?;
+        let answered = hop
             .receive(|frame| match frame {
                 Frame::Answer { call: CALL, status, body } => {
-                    Some((Status::from_u8(*status), zeroize::Zeroizing::new(body.to_vec())))
+                    Some((Status::from_u8(*status), Zeroizing::new(body.to_vec())))
                 }
                 _ => None,
             })
             .await?;
-        match status {
-            Status::Ok => {
-                let answer =
-                    rotate::decode_answer(request.subject, &answer).map_err(|_| Failure::Mismatch)?;
-                return request.finish(&answer).map_err(|_| Failure::Mismatch);
-            }
+        match answered.0 {
             Status::Busy if tried < TRIES => tokio::time::sleep(AGAIN).await,
-            status => return Err(Failure::Refused(status)),
+            _ => return Ok(answered),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `enroll`: numbers drawn by a principal together with separately run relays. `docs/enrolment.md`.
 
-use super::cli::{AddressArg, RoleName};
+use super::cli::{AddressArg, ListArgs, RoleName, StoreArgs};
 use super::config::Config;
 use super::principal;
-use super::store::{Access, NewPrincipal, Store};
+use super::store::{Access, NewPrincipal, Permit, Store};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use qsocket_files::keys::enrolment::{
@@ -11,18 +11,21 @@ use qsocket_files::keys::enrolment::{
     save_request,
 };
 use qsocket_files::keys::{AuthenticityNumber, load_raida_key, save_raida_key};
+use qsocket_files::moment;
 use qsocket_files::rng::OsRng;
 use qsocket_files::text::quoted;
 use qsocket_proto::enrol::{Request, Subject};
 use qsocket_proto::ids::{PathId, Principal, RELAYS, Role};
 use qsocket_proto::raida_key::RaidaKey;
 use qsocket_proto::relay::Quota;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a path says that stands for standard input or output.
 const PIPE: &str = "-";
@@ -51,6 +54,47 @@ enum Step {
     /// Takes request-NN.toml and answer-NN.toml in DIR, writes client.key.toml or server.key.toml, and erases
     /// requests and answers. Says exactly which answers are missing or do not fit; then nothing is changed.
     Finish(FinishArgs),
+    /// At a relay: permits a principal that it knows to enrol another one over its hop
+    ///
+    /// The other one is new here. Its number is drawn when the sponsor runs `qsocket keys enrol`; the sponsor's machine knows it
+    /// then. The permit is used up when the new principal dials the relay for the first time; until then the sponsor may
+    /// enrol it again. Named again, a permit gets the new sponsor and the new end.
+    Permit(PermitArgs),
+    /// At a relay: lists permits that are not used up
+    Permits(ListArgs),
+    /// At a relay: takes a permit back; a number that was drawn already stays, `principal remove` forgets it
+    Unpermit(WhomArgs),
+}
+
+/// Longest time that a permit holds, in days: what an operator decides is decided anew after a quarter of a year.
+const MAX_DAYS: u64 = 90;
+
+/// Flags of `enroll permit`.
+#[derive(Debug, Args)]
+struct PermitArgs {
+    /// Whom.
+    #[command(flatten)]
+    whom: WhomArgs,
+    /// The sponsor: a principal that the relay knows, network.denomination.serial
+    #[arg(long, value_name = "PRINCIPAL")]
+    by: Principal,
+    /// For how many days
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=MAX_DAYS))]
+    days: u64,
+}
+
+/// Whom a permit is about.
+#[derive(Debug, Args)]
+struct WhomArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Who is enrolled, network.denomination.serial, for example 1.0.1042
+    #[arg(long)]
+    principal: Principal,
+    /// In which role
+    #[arg(long)]
+    role: RoleName,
 }
 
 /// Flags of `enroll request`.
@@ -110,8 +154,97 @@ pub(crate) fn enrol(args: &EnrolArgs) -> anyhow::Result<ExitCode> {
             runtime.block_on(accept(args))?;
         }
         Step::Finish(args) => finish(&args.dir)?,
+        Step::Permit(_) | Step::Permits(_) | Step::Unpermit(_) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            super::say(&runtime.block_on(permits(&args.step))?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn permits(step: &Step) -> anyhow::Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let role_of = |whom: &WhomArgs| principal::name(whom.role.into());
+    match step {
+        Step::Permit(args) => {
+            let WhomArgs { store, principal, role } = &args.whom;
+            let store = principal::open(store, Access::Write).await?;
+            let until = now.saturating_add(args.days * 86_400);
+            let permit =
+                Permit { principal: *principal, role: (*role).into(), sponsor: args.by, until, drawn: false };
+            let known = store.list().await?.iter().any(|e| e.principal == args.by && e.banned.is_none());
+            let done = store.permit(permit, now).await;
+            store.close().await;
+            done?;
+            if !known {
+                eprintln!("the relay does not know {}; it enrols nobody before it is known itself", args.by);
+            }
+            Ok(format!(
+                "{} may enrol {principal} as {} until {}. The machine of {0} will know the number\n",
+                args.by,
+                role_of(&args.whom),
+                time(until)
+            ))
+        }
+        Step::Unpermit(whom) => {
+            let store = principal::open(&whom.store, Access::Write).await?;
+            let forgotten = store.unpermit(whom.principal, Some(whom.role.into())).await;
+            store.close().await;
+            if forgotten? == 0 {
+                bail!(
+                    "there is no permit for {} as {}; `enroll permits` shows which there are",
+                    whom.principal,
+                    role_of(whom)
+                );
+            }
+            Ok(format!("nobody may enrol {} as {} any more\n", whom.principal, role_of(whom)))
+        }
+        Step::Permits(args) => {
+            let store = principal::open(&args.store, Access::Read).await?;
+            let permits = store.permits().await;
+            store.close().await;
+            if args.json { permits_json(&permits?, now) } else { Ok(permits_table(&permits?, now)) }
+        }
+        Step::Request(_) | Step::Accept(_) | Step::Finish(_) => Ok(String::new()),
+    }
+}
+
+fn time(seconds: u64) -> String {
+    moment::show(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap_or_else(|| seconds.to_string())
+}
+
+fn permits_table(permits: &[Permit], now: u64) -> String {
+    let mut out = String::new();
+    for Permit { principal, role, sponsor, until, drawn } in permits {
+        let (over, drawn) =
+            (if *until <= now { "  over" } else { "" }, if *drawn { "  a number was drawn" } else { "" });
+        let (role, until) = (principal::name(*role), time(*until));
+        out += &format!("{principal}  {role}  by {sponsor}  until {until}{over}{drawn}\n");
+    }
+    out
+}
+
+/// A permit for programs. `docs/relay.md` describes it.
+#[derive(Serialize)]
+struct PermitRow {
+    principal: String,
+    role: &'static str,
+    by: String,
+    until: u64,
+    over: bool,
+    drawn: bool,
+}
+
+fn permits_json(permits: &[Permit], now: u64) -> anyhow::Result<String> {
+    let row = |p: &Permit| PermitRow {
+        principal: p.principal.to_string(),
+        role: principal::name(p.role),
+        by: p.sponsor.to_string(),
+        until: p.until,
+        over: p.until <= now,
+        drawn: p.drawn,
+    };
+    Ok(serde_json::to_string_pretty(&permits.iter().map(row).collect::<Vec<_>>())? + "\n")
 }
 
 fn request(args: &RequestArgs) -> anyhow::Result<()> {

@@ -63,7 +63,11 @@ async fn run(args: &PrincipalArgs) -> anyhow::Result<String> {
     }
 }
 
-async fn open(args: &StoreArgs, access: Access) -> anyhow::Result<Store> {
+/// The store that a configuration names.
+///
+/// # Errors
+/// As [`Store::open`].
+pub(crate) async fn open(args: &StoreArgs, access: Access) -> anyhow::Result<Store> {
     let config = Config::read(&args.config)?;
     Ok(Store::open(&config.store, config.network, config.relay, access).await?)
 }

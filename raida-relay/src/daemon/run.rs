@@ -5,15 +5,16 @@ use super::config::{Config, LogSettings};
 use super::log::Log;
 use super::notify::{State, notify};
 use super::posts::Kept;
-use super::registry::StoreRegistry;
+use super::principals::StorePrincipals;
 use super::state::{Member, Running, Status};
 use super::store::{Access, Loaded, Store};
 use super::{admin, log, open_files, posts, status};
 use anyhow::{Context, bail};
 use qsocket_proto::ids::PathId;
 use qsocket_proto::raida_key::RelayTable;
-use raida_relay::registry::Registry;
+use raida_relay::principals::Principals;
 use raida_relay::{Relay, RelayConfig, Roster};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -182,7 +183,7 @@ async fn start(config: Config) -> anyhow::Result<Member> {
     let Loaded { revision, roster, banned } = store.load().await.with_context(|| file.to_string())?;
     roster.check(config.network, config.dial_any_address).with_context(|| file.to_string())?;
     let principals = roster.table.len();
-    let registry = if config.registration { registry(&config).await } else { None };
+    let changes = if config.registration { changes(&config).await } else { None };
     let Kept { posts, names } =
         posts::open(&config.posts, config.relay).await.with_context(|| file.to_string())?;
     // It starts as a relay that knows nobody, and is told at once.
@@ -196,18 +197,18 @@ async fn start(config: Config) -> anyhow::Result<Member> {
         limits: config.limits.limits(),
         posts: Arc::new(posts),
         names: raida_relay::names::Registry::new(Arc::new(names), config.names.clone()),
-        registry: registry.clone().map(|registry| registry as Arc<dyn Registry>),
+        principals: changes.clone().map(|changes| changes as Arc<dyn Principals>),
     });
     let relay = relay.with_context(|| format!("{file}: cannot listen at {}", config.listen))?;
     relay.replace(permitted(roster, &config)).with_context(|| file.to_string())?;
     let status = Status { config: Arc::new(config), principals, banned, revision, last_reload: None };
-    Ok(Member::new(relay, store, registry, status))
+    Ok(Member::new(relay, store, changes, status))
 }
 
 /// The store for what principals change over their hops. A relay that may not write to it goes on without.
-async fn registry(config: &Config) -> Option<Arc<StoreRegistry>> {
+async fn changes(config: &Config) -> Option<Arc<StorePrincipals>> {
     match Store::open(&config.store, config.network, config.relay, Access::Write).await {
-        Ok(store) => Some(Arc::new(StoreRegistry::new(store))),
+        Ok(store) => Some(Arc::new(StorePrincipals::new(store))),
         Err(e) => {
             let error = format!("{e:#}");
             warn!(relay = %config.relay, %error, "servers cannot register addresses over their hops");
@@ -221,7 +222,7 @@ fn permitted(roster: Roster, config: &Config) -> Roster {
     if config.registration {
         roster
     } else {
-        Roster { claims: Vec::new(), next: RelayTable::new(), ..roster }
+        Roster { claims: Vec::new(), next: RelayTable::new(), awaited: BTreeSet::new(), ..roster }
     }
 }
 

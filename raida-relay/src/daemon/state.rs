@@ -1,7 +1,7 @@
 //! What the running program is: its relays, and how they stand.
 
 use super::config::Config;
-use super::registry::StoreRegistry;
+use super::principals::StorePrincipals;
 use super::status::{self, LastReload, Process, RelayStatus};
 use super::store::Store;
 use raida_relay::{Relay, Stats};
@@ -32,7 +32,7 @@ pub(crate) struct Member {
     /// Its store.
     pub(crate) store: Store,
     /// What principals change over their hops, if they may.
-    registry: Option<Arc<StoreRegistry>>,
+    principals: Option<Arc<StorePrincipals>>,
     status: Mutex<Status>,
 }
 
@@ -127,16 +127,16 @@ impl Member {
     pub(crate) fn new(
         relay: Relay,
         store: Store,
-        registry: Option<Arc<StoreRegistry>>,
+        principals: Option<Arc<StorePrincipals>>,
         status: Status,
     ) -> Self {
-        Self { relay, store, registry, status: Mutex::new(status) }
+        Self { relay, store, principals, status: Mutex::new(status) }
     }
 
     /// Waits until no principal changes anything, and lets none begin.
     pub(crate) async fn turn(&self) -> Option<MutexTurn<'_, ()>> {
-        match &self.registry {
-            Some(registry) => Some(registry.turn().await),
+        match &self.principals {
+            Some(principals) => Some(principals.turn().await),
             None => None,
         }
     }

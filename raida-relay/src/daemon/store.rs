@@ -17,7 +17,7 @@ use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
 use qsocket_proto::raida_key::{RelayTable, equal};
 use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota, Registration};
-use raida_relay::registry::{Registered, Rotated};
+use raida_relay::principals::{Enrolled, MAX_PERMITS, Registered, Rotated};
 use raida_relay::{Roster, Server};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -27,9 +27,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// The version of the tables below. A store of version 1, without [`REGISTRATIONS`] and [`NUMBERS`], is read as it is and brought to this
-/// version by whoever writes first; another one is refused.
-const SCHEMA_VERSION: i64 = 2;
+/// The version of the tables below. A store of version 1, without [`REGISTRATIONS`] and [`NUMBERS`], or 2, without
+/// [`PERMITS`], is read as it is and brought to this version by whoever writes first; another one is refused.
+const SCHEMA_VERSION: i64 = 3;
 
 /// How long a statement waits while another process writes. A writer holds the lock for milliseconds; a store that
 /// is busy for longer is stuck, and the command should say so.
@@ -39,7 +39,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const MAX_REASON: usize = 200;
 
 /// Roles are stored as on the wire: 1 client, 2 server. An empty `dial` stands for a server that dials.
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 7] = [
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     "CREATE TABLE principals (network INTEGER NOT NULL, denomination INTEGER NOT NULL, serial INTEGER NOT NULL, \
      role INTEGER NOT NULL, number BLOB NOT NULL, banned INTEGER NOT NULL, reason TEXT NOT NULL, \
@@ -49,7 +49,8 @@ const SCHEMA: [&str; 6] = [
      service TEXT NOT NULL, dial TEXT NOT NULL, PRIMARY KEY (network, denomination, serial, service))",
     REGISTRATIONS,
     NUMBERS,
-    "INSERT INTO meta (name, value) VALUES ('schema', 2), ('revision', 1)",
+    PERMITS,
+    "INSERT INTO meta (name, value) VALUES ('schema', 3), ('revision', 1)",
 ];
 
 /// Addresses that servers registered over their hops. They are apart from those by the operator's hand, which stand over
@@ -61,6 +62,12 @@ const REGISTRATIONS: &str = "CREATE TABLE registrations (network INTEGER NOT NUL
 /// Numbers that are to take the place of those of `principals`, each when it is used.
 const NUMBERS: &str = "CREATE TABLE numbers (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
      serial INTEGER NOT NULL, role INTEGER NOT NULL, number BLOB NOT NULL, \
+     PRIMARY KEY (network, denomination, serial, role))";
+
+/// Whom the operator permits to enrol which principal, until when; `drawn` is 1 from the first number on that was kept so.
+const PERMITS: &str = "CREATE TABLE permits (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
+     serial INTEGER NOT NULL, role INTEGER NOT NULL, by_network INTEGER NOT NULL, by_denomination INTEGER NOT NULL, \
+     by_serial INTEGER NOT NULL, until INTEGER NOT NULL, drawn INTEGER NOT NULL, \
      PRIMARY KEY (network, denomination, serial, role))";
 
 /// Why a store is not used, and what to do.
@@ -149,6 +156,21 @@ pub(crate) struct Ban {
     pub(crate) reason: String,
     /// Seconds since 1970.
     pub(crate) since: u64,
+}
+
+/// A permit of the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Permit {
+    /// Who may be enrolled.
+    pub(crate) principal: Principal,
+    /// In which role.
+    pub(crate) role: Role,
+    /// By whom.
+    pub(crate) sponsor: Principal,
+    /// Seconds since 1970.
+    pub(crate) until: u64,
+    /// A number was kept, and is not used yet.
+    pub(crate) drawn: bool,
 }
 
 /// What a relay loads: banned principals are counted and otherwise left out.
@@ -261,13 +283,17 @@ impl Store {
         Ok(store)
     }
 
-    /// Brings a store of version 1 to this one.
+    /// Brings an older store to this version.
     async fn upgrade(&self) -> Result<(), StoreError> {
         let mut db = self.change().await?;
         // Another process may have been faster.
-        if self.meta(&mut db, "schema").await? < SCHEMA_VERSION {
-            self.run(sqlx::query(REGISTRATIONS), &mut db).await?;
-            self.run(sqlx::query(NUMBERS), &mut db).await?;
+        let schema = self.meta(&mut db, "schema").await?;
+        if schema < SCHEMA_VERSION {
+            if schema < 2 {
+                self.run(sqlx::query(REGISTRATIONS), &mut db).await?;
+                self.run(sqlx::query(NUMBERS), &mut db).await?;
+            }
+            self.run(sqlx::query(PERMITS), &mut db).await?;
             let version =
                 sqlx::query("UPDATE meta SET value = $1 WHERE name = 'schema'").bind(SCHEMA_VERSION);
             self.run(version, &mut db).await?;
@@ -358,6 +384,8 @@ impl Store {
             .bind(new.quota.bytes_per_second.and_then(|n| i64::try_from(n).ok()).unwrap_or(0));
         self.run(insert, &mut db).await?;
         self.forget_next(&mut db, new.principal, Some(new.role)).await?;
+        // It is known by the operator's hand from now on.
+        self.forget_permits(&mut db, new.principal, Some(new.role)).await?;
         if new.role == Role::Server {
             self.forget_addresses(&mut db, new.principal).await?;
         }
@@ -455,15 +483,171 @@ impl Store {
         Ok(Rotated::Kept)
     }
 
-    /// Whether a principal is known in this role and not banned.
-    async fn is_admitted(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<bool, StoreError> {
+    /// Permits a principal to enrol another one, or changes for how long or whom.
+    ///
+    /// # Errors
+    /// When the principal is known already, or there are [`MAX_PERMITS`].
+    pub(crate) async fn permit(&self, permit: Permit, now: u64) -> Result<(), StoreError> {
+        let Permit { principal, role, sponsor, until, .. } = permit;
+        let mut db = self.change().await?;
+        let network = self.meta(&mut db, "network").await?;
+        for who in [principal, sponsor] {
+            if network != i64::from(who.network) {
+                return Err(StoreError::Refused(format!(
+                    "{who} belongs to network {}, and this relay to network {network}",
+                    who.network
+                )));
+            }
+        }
+        self.run(sqlx::query("DELETE FROM permits WHERE until <= $1").bind(now as i64), &mut db).await?;
+        let permits = self.read_permits(&mut db).await?;
+        let before = permits.iter().find(|p| (p.principal, p.role) == (principal, role));
+        if before.is_none() && permits.len() >= MAX_PERMITS {
+            return Err(StoreError::Refused(format!(
+                "there are {MAX_PERMITS} permits, the most there may be; `enroll permits` shows them, `enroll unpermit` takes \
+                 one back"
+            )));
+        }
+        let drawn = before.is_some_and(|p| p.drawn);
+        if !drawn && self.banned(&mut db, (principal, role)).await?.is_some() {
+            return Err(StoreError::Refused(format!(
+                "the relay knows {principal} in this role already; `principal remove` forgets it"
+            )));
+        }
+        let insert = sqlx::query(
+            "INSERT INTO permits (network, denomination, serial, role, by_network, by_denomination, by_serial, until, \
+             drawn) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0) \
+             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET by_network = excluded.by_network, \
+             by_denomination = excluded.by_denomination, by_serial = excluded.by_serial, until = excluded.until",
+        );
+        let [network, denomination, serial] = columns(principal);
+        let [by_network, by_denomination, by_serial] = columns(sponsor);
+        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
+        let insert = insert.bind(by_network).bind(by_denomination).bind(by_serial);
+        self.run(insert.bind(i64::try_from(until).unwrap_or(i64::MAX)), &mut db).await?;
+        self.commit(db).await
+    }
+
+    /// Takes permits back: in one role or both. Returns how many.
+    pub(crate) async fn unpermit(&self, principal: Principal, role: Option<Role>) -> Result<u64, StoreError> {
+        let mut db = self.change().await?;
+        let forgotten = self.forget_permits(&mut db, principal, role).await?;
+        self.commit(db).await?;
+        Ok(forgotten)
+    }
+
+    /// All permits that are not used up, those that are over included.
+    pub(crate) async fn permits(&self) -> Result<Vec<Permit>, StoreError> {
+        let mut db = self.begin().await?;
+        self.read_permits(&mut db).await
+    }
+
+    /// Keeps the first number of a principal that another one enrols.
+    pub(crate) async fn enrol(
+        &self,
+        now: u64,
+        sponsor: Principal,
+        (principal, role): (Principal, Role),
+        number: &AuthenticityNumber,
+    ) -> Result<Enrolled, StoreError> {
+        let mut db = self.change().await?;
+        let permits = self.read_permits(&mut db).await?;
+        let fits =
+            |p: &&Permit| (p.principal, p.role, p.sponsor) == (principal, role, sponsor) && now < p.until;
+        let Some(permit) = permits.iter().find(fits) else { return Ok(Enrolled::NotPermitted) };
+        match self.banned(&mut db, (principal, role)).await? {
+            None => {}
+            Some(false) if permit.drawn => {}
+            Some(_) => return Ok(Enrolled::NotPermitted),
+        }
+        let insert = sqlx::query(
+            "INSERT INTO principals (network, denomination, serial, role, number, banned, reason, since, \
+             connections, bytes_per_second) VALUES ($1, $2, $3, $4, $5, 0, '', 0, $6, 0) \
+             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET number = excluded.number",
+        );
+        let [network, denomination, serial] = columns(principal);
+        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
+        let insert = insert.bind(number.expose()).bind(Quota::default().routes.min(MAX_ROUTES) as i64);
+        self.run(insert, &mut db).await?;
+        self.forget_next(&mut db, principal, Some(role)).await?;
+        let drawn = sqlx::query(
+            "UPDATE permits SET drawn = 1 \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
+        );
+        self.run(which(drawn, principal, Some(role)), &mut db).await?;
+        self.commit(db).await?;
+        Ok(Enrolled::Kept)
+    }
+
+    /// A principal used the number that it was enrolled with: the permit is used up, unless another number counts.
+    pub(crate) async fn arrive(
+        &self,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+    ) -> Result<Enrolled, StoreError> {
+        let mut db = self.change().await?;
+        let all = self.read(&mut db).await?;
+        let counts = all.iter().any(|(entry, kept)| {
+            (entry.principal, entry.role) == who && entry.banned.is_none() && equal(kept, number)
+        });
+        if !counts {
+            return Ok(Enrolled::NotPermitted);
+        }
+        self.forget_permits(&mut db, who.0, Some(who.1)).await?;
+        self.commit(db).await?;
+        Ok(Enrolled::Kept)
+    }
+
+    async fn read_permits(&self, db: &mut Db<'_>) -> Result<Vec<Permit>, StoreError> {
+        if self.meta(db, "schema").await? < 3 {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(
+            "SELECT network, denomination, serial, role, by_network, by_denomination, by_serial, until, drawn \
+             FROM permits ORDER BY network, denomination, serial, role",
+        );
+        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
+        let one = |row: &AnyRow| {
+            Ok(Permit {
+                principal: self.principal(row)?,
+                role: self.role(row)?,
+                sponsor: self.principal_in(row, ["by_network", "by_denomination", "by_serial"])?,
+                until: self.get::<i64>(row, "until")?.unsigned_abs(),
+                drawn: self.get::<i64>(row, "drawn")? != 0,
+            })
+        };
+        rows.iter().map(one).collect()
+    }
+
+    /// Forgets permits for a principal in one role or both.
+    async fn forget_permits(
+        &self,
+        db: &mut Db<'_>,
+        principal: Principal,
+        role: Option<Role>,
+    ) -> Result<u64, StoreError> {
+        let delete = sqlx::query(
+            "DELETE FROM permits \
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
+        );
+        self.run(which(delete, principal, role), db).await
+    }
+
+    /// Whether a principal that is known in this role is banned.
+    async fn banned(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<Option<bool>, StoreError> {
         let known = sqlx::query(
             "SELECT banned FROM principals \
-             WHERE network = $1 AND denomination = $2 AND serial = $3 AND role = $4 AND banned = 0",
+             WHERE network = $1 AND denomination = $2 AND serial = $3 AND role = $4",
         );
         let [network, denomination, serial] = columns(who.0);
         let known = known.bind(network).bind(denomination).bind(serial).bind(who.1 as i32);
-        Ok(known.fetch_optional(&mut **db).await.map_err(|e| self.database(e))?.is_some())
+        let row = known.fetch_optional(&mut **db).await.map_err(|e| self.database(e))?;
+        row.map(|row| Ok(self.get::<i64>(&row, "banned")? != 0)).transpose()
+    }
+
+    /// Whether a principal is known in this role and not banned.
+    async fn is_admitted(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<bool, StoreError> {
+        Ok(self.banned(db, who).await? == Some(false))
     }
 
     /// Forgets what a server registered itself: one address, or all. Returns how many that were.
@@ -524,6 +708,7 @@ impl Store {
         let mut db = self.change().await?;
         let changed = self.run(which(delete, principal, role), &mut db).await?;
         self.forget_next(&mut db, principal, role).await?;
+        self.forget_permits(&mut db, principal, role).await?;
         if role != Some(Role::Client) {
             self.forget_addresses(&mut db, principal).await?;
             self.forget_registrations(&mut db, principal, None).await?;
@@ -560,6 +745,9 @@ impl Store {
         }
         roster.next = self.read_next(&mut db).await?;
         roster.next.retain(|who, _| roster.table.contains_key(who));
+        let permits = self.read_permits(&mut db).await?;
+        roster.awaited = permits.iter().filter(|p| p.drawn).map(|p| (p.principal, p.role)).collect();
+        roster.awaited.retain(|who| roster.table.contains_key(who));
         Ok(Loaded { revision, roster, banned })
     }
 
@@ -719,11 +907,19 @@ impl Store {
     }
 
     fn principal(&self, row: &AnyRow) -> Result<Principal, StoreError> {
+        self.principal_in(row, ["network", "denomination", "serial"])
+    }
+
+    fn principal_in(
+        &self,
+        row: &AnyRow,
+        [network, denomination, serial]: [&str; 3],
+    ) -> Result<Principal, StoreError> {
         let damaged = |_| self.damaged("a principal");
         Ok(Principal {
-            network: u16::try_from(self.get::<i64>(row, "network")?).map_err(damaged)?,
-            denomination: i8::try_from(self.get::<i64>(row, "denomination")?).map_err(damaged)?,
-            serial: u32::try_from(self.get::<i64>(row, "serial")?).map_err(damaged)?,
+            network: u16::try_from(self.get::<i64>(row, network)?).map_err(damaged)?,
+            denomination: i8::try_from(self.get::<i64>(row, denomination)?).map_err(damaged)?,
+            serial: u32::try_from(self.get::<i64>(row, serial)?).map_err(damaged)?,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::calls::{Scene, ask_until_free};
 use super::peer::{Dialling, Got, Peer};
 use super::{path, port, server};
-use crate::registry::{MemoryRegistry, Registry, Rotated};
+use crate::principals::{MemoryPrincipals, Principals, Rotated};
 use crate::{Limits, Roster};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::call::{Service, Status};
@@ -131,17 +131,17 @@ async fn who_is_banned_meanwhile_stays_out_with_both_numbers() {
 
 #[tokio::test]
 async fn only_the_number_that_waits_is_settled() {
-    let registry = MemoryRegistry::default();
+    let principals = MemoryPrincipals::default();
     let key = super::peer::key(1, qsocket_proto::ids::Role::Client);
     let who = (key.principal(), key.role());
     let mut numbers = PathId::all().map(|path| key.number(path));
     let (one, two) = (numbers.next().unwrap(), numbers.next().unwrap());
     let nothing = &|| {};
-    assert_eq!(registry.settle(who, one, nothing).await.unwrap(), Rotated::Unknown);
-    assert_eq!(registry.rotate(who, one, nothing).await.unwrap(), Rotated::Kept);
-    assert_eq!(registry.rotate(who, two, nothing).await.unwrap(), Rotated::Kept);
-    assert_eq!(registry.next().len(), 1);
-    assert_eq!(registry.settle(who, one, nothing).await.unwrap(), Rotated::Unknown, "another one waits");
-    assert_eq!(registry.settle(who, two, nothing).await.unwrap(), Rotated::Kept);
-    assert_eq!(registry.settle(who, two, nothing).await.unwrap(), Rotated::Unknown, "once");
+    assert_eq!(principals.settle(who, one, nothing).await.unwrap(), Rotated::Unknown);
+    assert_eq!(principals.rotate(who, one, nothing).await.unwrap(), Rotated::Kept);
+    assert_eq!(principals.rotate(who, two, nothing).await.unwrap(), Rotated::Kept);
+    assert_eq!(principals.next().len(), 1);
+    assert_eq!(principals.settle(who, one, nothing).await.unwrap(), Rotated::Unknown, "another one waits");
+    assert_eq!(principals.settle(who, two, nothing).await.unwrap(), Rotated::Kept);
+    assert_eq!(principals.settle(who, two, nothing).await.unwrap(), Rotated::Unknown, "once");
 }

@@ -138,7 +138,7 @@ pub(crate) fn relay(
         limits,
         posts: Arc::new(MemoryPosts::default()),
         names: Registry::new(Arc::new(MemoryNames::default()), Terms::default()),
-        registry: None,
+        principals: None,
     };
     Relay::spawn_on(config, on).with_context(|| format!("relay {path} at {at}"))
 }

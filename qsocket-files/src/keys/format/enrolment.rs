@@ -1,8 +1,12 @@
 //! The text of enrolment files.
 
-use super::{ANSWER, Document, Problem, REQUEST, VERSION, WRITE_CAPACITY, push_hex, role_name};
+use super::{
+    ANSWER, Document, PARTIAL, PARTIAL_FIELDS, Problem, REQUEST, VERSION, WRITE_CAPACITY, push_hex, role_name,
+};
+use crate::keys::PartialKey;
+use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::enrol::{Answer, Confirmation, Half, Request, RequestId, Subject};
-use qsocket_proto::ids::PathId;
+use qsocket_proto::ids::{PathId, RELAYS};
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
@@ -37,6 +41,46 @@ pub(in crate::keys) fn parse_answer(bytes: &[u8]) -> Result<Answer, Problem> {
     let doc = Document::parse(bytes, ANSWER, ANSWER_FIELDS)?;
     let confirmation = Confirmation(doc.array("confirmation")?);
     Ok(Answer { subject: subject(&doc)?, half: half(&doc)?, confirmation })
+}
+
+pub(in crate::keys) fn parse_partial(bytes: &[u8]) -> Result<PartialKey, Problem> {
+    let doc = Document::parse(bytes, PARTIAL, PARTIAL_FIELDS)?;
+    let principal = doc.principal(doc.field("principal")?, "principal")?;
+    let role = doc.role()?;
+    let field = doc.field("authenticity_numbers")?;
+    let list = field.get_ref().as_array().filter(|list| list.len() == RELAYS);
+    let list = list.ok_or_else(|| doc.problem(field, "authenticity_numbers: write a list of 25 strings"))?;
+    let mut partial = PartialKey::new(principal, role);
+    for (relay, value) in PathId::all().zip(list.iter()) {
+        let name = format!("authenticity number of relay {relay}");
+        let bytes = doc.hex(value, &name, &[0, 64])?;
+        if !bytes.is_empty() {
+            let number = AuthenticityNumber::new(&bytes);
+            partial.set(relay, number.map_err(|_| doc.problem(value, format!("{name}: it is all zero")))?);
+        }
+    }
+    Ok(partial)
+}
+
+pub(in crate::keys) fn write_partial(key: &PartialKey) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(WRITE_CAPACITY));
+    let (principal, role) = (key.principal(), role_name(key.role()));
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "# What an enrolment of {role} {principal} has so far. Secret, and no key yet.\n\
+         kind = \"{PARTIAL}\"\nversion = {VERSION}\nprincipal = \"{principal}\"\nrole = \"{role}\"\n\
+         # One number for each relay, 0 to 24; empty where none was drawn.\nauthenticity_numbers = [\n"
+    );
+    for relay in PathId::all() {
+        out.push_str("  \"");
+        if let Some(number) = key.number(relay) {
+            push_hex(&mut out, number.expose());
+        }
+        out.push_str("\",\n");
+    }
+    out.push_str("]\n");
+    out
 }
 
 fn head(out: &mut String, kind: &str, subject: Subject) {

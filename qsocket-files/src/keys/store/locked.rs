@@ -2,7 +2,7 @@
 
 use super::{MAX_KEYS, StoreError, encryption_name, raida_name};
 use crate::keys::file::{self, Existing, check_owner};
-use crate::keys::{KeyFileError, StoredKey, format};
+use crate::keys::{KeyFileError, PartialKey, StoredKey, format};
 use qsocket_proto::raida_key::RaidaKey;
 use rustix::fs::{CWD, Dir, Mode as Bits, OFlags, mkdirat, openat};
 use rustix::io::Errno;
@@ -204,6 +204,11 @@ impl Locked {
     /// A RAIDA key under any name.
     pub(super) fn read_raida_as(&self, name: &OsStr, path: &Path) -> Result<RaidaKey, KeyFileError> {
         format::parse_raida_key(&self.read(RAIDA, name, path)?).map_err(|e| e.at(path))
+    }
+
+    /// What an enrolment has so far.
+    pub(super) fn read_partial(&self, name: &OsStr, path: &Path) -> Result<PartialKey, KeyFileError> {
+        format::enrolment::parse_partial(&self.read(RAIDA, name, path)?).map_err(|e| e.at(path))
     }
 
     pub(super) fn write(

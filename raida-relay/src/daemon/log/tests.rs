@@ -139,7 +139,7 @@ async fn no_level_shows_numbers_or_records() {
             limits: Limits::default(),
             posts: Arc::new(MemoryPosts::default()),
             names: Registry::default(),
-            registry: None,
+            principals: None,
         };
         tracing::trace!(?config, "what the program might say of its configuration");
         let relay = Relay::spawn(config).unwrap();

@@ -258,9 +258,12 @@ async fn a_store_of_the_first_version_is_read_and_brought_to_this_one_by_who_wri
     let mut one = new(7, Role::Server);
     one.addresses = vec![address(80)];
     store.add(&one).await.unwrap();
-    for statement in
-        ["DROP TABLE registrations", "DROP TABLE numbers", "UPDATE meta SET value = 1 WHERE name = 'schema'"]
-    {
+    for statement in [
+        "DROP TABLE registrations",
+        "DROP TABLE numbers",
+        "DROP TABLE permits",
+        "UPDATE meta SET value = 1 WHERE name = 'schema'",
+    ] {
         sqlx::query(statement).execute(&store.pool).await.unwrap();
     }
     let path = store.path.clone();
@@ -309,4 +312,71 @@ async fn a_number_waits_across_processes_until_it_is_used_or_its_principal_gets_
     store.remove(who(8), None).await.unwrap();
     store.add(&new(8, Role::Client)).await.unwrap();
     assert!(store.load().await.unwrap().roster.next.is_empty(), "who is gone left nothing");
+}
+
+#[tokio::test]
+async fn a_permit_is_used_up_by_the_first_hop_and_outlives_the_process() {
+    let dir = dir();
+    let store = store(&dir).await;
+    store.add(&new(5, Role::Client)).await.unwrap();
+    let number = |byte| AuthenticityNumber::new(&[byte; 32]).unwrap();
+    let (sponsor, fresh) = (who(5), (who(42), Role::Server));
+    let permit = |(principal, role), until| Permit { principal, role, sponsor, until, drawn: false };
+    let enrol = |at: u64, by: Principal, who, byte| {
+        let (store, number) = (store.clone(), number(byte));
+        async move { store.enrol(at, by, who, &number).await.unwrap() }
+    };
+    assert_eq!(enrol(10, sponsor, fresh, 1).await, Enrolled::NotPermitted, "none");
+    store.permit(permit(fresh, 100), 0).await.unwrap();
+    assert_eq!(enrol(100, sponsor, fresh, 1).await, Enrolled::NotPermitted, "over");
+    assert_eq!(enrol(10, who(6), fresh, 1).await, Enrolled::NotPermitted, "another sponsor");
+    assert_eq!(enrol(10, sponsor, (who(42), Role::Client), 1).await, Enrolled::NotPermitted, "another role");
+    assert!(store.load().await.unwrap().roster.table.len() == 1, "nothing changed");
+
+    assert_eq!(enrol(10, sponsor, fresh, 1).await, Enrolled::Kept);
+    assert_eq!(enrol(11, sponsor, fresh, 2).await, Enrolled::Kept, "an answer that got lost");
+    // Whoever opens it next awaits the principal too, with the last number.
+    let again = Store::open(&store.path, 1, relay(), Access::Write).await.unwrap();
+    let roster = again.load().await.unwrap().roster;
+    assert!(roster.awaited.contains(&fresh) && equal(&roster.table[&fresh], &number(2)));
+    assert_eq!(again.arrive(fresh, &number(1)).await.unwrap(), Enrolled::NotPermitted, "another one counts");
+    store.ban(who(42), None, "", UNIX_EPOCH).await.unwrap();
+    assert_eq!(enrol(12, sponsor, fresh, 3).await, Enrolled::NotPermitted, "banned");
+    assert_eq!(again.arrive(fresh, &number(2)).await.unwrap(), Enrolled::NotPermitted, "banned");
+    store.unban(who(42), None).await.unwrap();
+    assert_eq!(again.arrive(fresh, &number(2)).await.unwrap(), Enrolled::Kept);
+    assert_eq!(enrol(12, sponsor, fresh, 3).await, Enrolled::NotPermitted, "used up");
+    assert_eq!(store.permits().await.unwrap(), []);
+    assert!(store.load().await.unwrap().roster.awaited.is_empty());
+
+    // Who is known is not permitted, nor replaced by a permit from before.
+    let refused = store.permit(permit(fresh, 100), 0).await.unwrap_err().to_string();
+    assert!(refused.contains("knows 1.-5.42 in this role already"), "{refused}");
+    let known = (who(43), Role::Server);
+    store.permit(permit(known, 100), 0).await.unwrap();
+    assert_eq!(enrol(10, sponsor, known, 4).await, Enrolled::Kept);
+    store.add(&new(43, Role::Server)).await.unwrap();
+    assert_eq!(enrol(10, sponsor, known, 5).await, Enrolled::NotPermitted, "the operator's hand ends it");
+    // Taken back, and removed.
+    let gone = (who(44), Role::Client);
+    store.permit(permit(gone, 100), 0).await.unwrap();
+    assert_eq!(store.unpermit(gone.0, Some(Role::Server)).await.unwrap(), 0);
+    assert_eq!(store.unpermit(gone.0, Some(Role::Client)).await.unwrap(), 1);
+    assert_eq!(enrol(10, sponsor, gone, 6).await, Enrolled::NotPermitted);
+    store.permit(permit(gone, 100), 0).await.unwrap();
+    assert_eq!(enrol(10, sponsor, gone, 6).await, Enrolled::Kept);
+    store.remove(gone.0, None).await.unwrap();
+    assert_eq!(enrol(10, sponsor, gone, 6).await, Enrolled::NotPermitted);
+
+    // As many as there may be; those that are over give way.
+    let mut db = store.begin().await.unwrap();
+    for serial in 0..MAX_PERMITS {
+        let insert = sqlx::query("INSERT INTO permits VALUES (1, -5, $1, 1, 1, -5, 5, 50, 0)");
+        insert.bind(1000 + serial as i64).execute(&mut *db).await.unwrap();
+    }
+    store.commit(db).await.unwrap();
+    let more = permit((who(9), Role::Client), 100);
+    assert!(store.permit(more, 49).await.unwrap_err().to_string().contains("the most there may be"));
+    store.permit(more, 50).await.unwrap();
+    assert_eq!(store.permits().await.unwrap().len(), 1);
 }

@@ -5,19 +5,19 @@ use async_trait::async_trait;
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::relay::Registration;
-use raida_relay::registry::{Apply, Registered, Registry, RegistryFailed, Rotated};
+use raida_relay::principals::{Apply, Enrolled, Principals, PrincipalsFailed, Registered, Rotated};
 use std::time::SystemTime;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// The store of a relay that runs, for writing, and whose turn it is.
 #[derive(Debug)]
-pub(crate) struct StoreRegistry {
+pub(crate) struct StorePrincipals {
     store: Store,
     /// Held from a change, or from reading the store, until the relay has taken it.
     turn: Mutex<()>,
 }
 
-impl StoreRegistry {
+impl StorePrincipals {
     /// `store` is open for writing.
     pub(crate) fn new(store: Store) -> Self {
         Self { store, turn: Mutex::new(()) }
@@ -30,16 +30,16 @@ impl StoreRegistry {
 }
 
 #[async_trait]
-impl Registry for StoreRegistry {
+impl Principals for StorePrincipals {
     async fn register(
         &self,
         server: Principal,
         claims: &[Registration],
         apply: Apply<'_>,
-    ) -> Result<Registered, RegistryFailed> {
+    ) -> Result<Registered, PrincipalsFailed> {
         let _turn = self.turn().await;
         let done = self.store.register(server, claims, SystemTime::now()).await;
-        let done = done.map_err(|e| RegistryFailed(e.to_string()))?;
+        let done = done.map_err(|e| PrincipalsFailed(e.to_string()))?;
         if done == Registered::Kept {
             apply();
         }
@@ -51,9 +51,9 @@ impl Registry for StoreRegistry {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed> {
+    ) -> Result<Rotated, PrincipalsFailed> {
         let _turn = self.turn().await;
-        let done = self.store.rotate(who, next).await.map_err(|e| RegistryFailed(e.to_string()))?;
+        let done = self.store.rotate(who, next).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
         if done == Rotated::Kept {
             apply();
         }
@@ -65,10 +65,41 @@ impl Registry for StoreRegistry {
         who: (Principal, Role),
         next: &AuthenticityNumber,
         apply: Apply<'_>,
-    ) -> Result<Rotated, RegistryFailed> {
+    ) -> Result<Rotated, PrincipalsFailed> {
         let _turn = self.turn().await;
-        let done = self.store.settle(who, next).await.map_err(|e| RegistryFailed(e.to_string()))?;
+        let done = self.store.settle(who, next).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
         if done == Rotated::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn enrol(
+        &self,
+        now: u64,
+        sponsor: Principal,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.enrol(now, sponsor, who, number).await;
+        let done = done.map_err(|e| PrincipalsFailed(e.to_string()))?;
+        if done == Enrolled::Kept {
+            apply();
+        }
+        Ok(done)
+    }
+
+    async fn arrive(
+        &self,
+        who: (Principal, Role),
+        number: &AuthenticityNumber,
+        apply: Apply<'_>,
+    ) -> Result<Enrolled, PrincipalsFailed> {
+        let _turn = self.turn().await;
+        let done = self.store.arrive(who, number).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
+        if done == Enrolled::Kept {
             apply();
         }
         Ok(done)
