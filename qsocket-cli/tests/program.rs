@@ -583,7 +583,7 @@ fn a_plain_file_does_not_settle_who_answers_behind_a_name() {
     let out = place.keys("b", &["import", "k.toml"]);
     let told = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.success() && told.contains("import again with --name bank.example"), "{told}");
-    assert_eq!(place.json("b", &["list"])["encryption"][0]["name"], serde_json::Value::Null);
+    assert_eq!(place.json("b", &["list"])["encryption"][0]["name"], Value::Null);
     place.done("b", &["remove", &id]);
     place.done("b", &["import", "k.toml", "--name", "bank.example"]);
     assert_eq!(place.json("b", &["list"])["encryption"][0]["name"], "bank.example");
