@@ -19,9 +19,10 @@ pub(crate) struct Rtt {
 
 impl Rtt {
     /// Takes what the paths say as the first sample, when no block was acknowledged yet: a side that only answered so
-    /// far knows how long its first block will take.
+    /// far knows how long its first block will take. It only makes the first wait shorter: one sample may be that of a
+    /// peer that was frozen, and the next comes with the next block.
     pub(crate) fn assume(&mut self, paths: Duration) {
-        if self.estimate.is_none() {
+        if self.estimate.is_none() && paths * 3 < INITIAL {
             self.sample(paths);
         }
     }
@@ -56,6 +57,8 @@ mod tests {
     fn paths_say_how_long_the_first_block_will_take_and_nothing_after_it() {
         let ms = Duration::from_millis;
         let mut rtt = Rtt::default();
+        rtt.assume(ms(25_000));
+        assert_eq!(rtt.timeout(0, Duration::ZERO), INITIAL, "the peer was frozen");
         rtt.assume(ms(20));
         assert_eq!(rtt.timeout(0, Duration::ZERO), ms(60));
         rtt.assume(ms(2_000));
