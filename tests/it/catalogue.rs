@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of each word are.
-const PLACES: [(&str, &[&str]); 8] = [
+const PLACES: [(&str, &[&str]); 9] = [
     ("core", &["qsocket-proto/src"]),
     ("net", &["qsocket-proto/tests/it"]),
     ("audit", &["qsocket-proto/tests/nonce_audit.rs"]),
@@ -16,6 +16,7 @@ const PLACES: [(&str, &[&str]); 8] = [
     ("shell", &["qsocket/src"]),
     ("relay", &["raida-relay/src", "raida-relay/tests"]),
     ("suite", &["tests/it"]),
+    ("program", &["qsocket-cli/src", "qsocket-cli/tests"]),
     ("fuzz", &["fuzz/src", "fuzz/tests"]),
 ];
 
