@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of each word are.
-const PLACES: [(&str, &[&str]); 9] = [
+const PLACES: [(&str, &[&str]); 10] = [
     ("core", &["qsocket-proto/src"]),
     ("net", &["qsocket-proto/tests/it"]),
     ("audit", &["qsocket-proto/tests/nonce_audit.rs"]),
@@ -17,6 +17,7 @@ const PLACES: [(&str, &[&str]); 9] = [
     ("relay", &["raida-relay/src", "raida-relay/tests"]),
     ("suite", &["tests/it"]),
     ("program", &["qsocket-cli/src", "qsocket-cli/tests"]),
+    ("examples", &["examples/tests"]),
     ("fuzz", &["fuzz/src", "fuzz/tests"]),
 ];
 
