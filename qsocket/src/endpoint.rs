@@ -426,6 +426,15 @@ impl Endpoint {
         let _ = self.health().wait_for(|health| health.well() >= count).await;
     }
 
+    /// Server: waits until `count` relays of the first network, of 25, know the addresses that its configuration registers. No
+    /// client reaches the server through a relay before. Returns at once if it registers none, for then operators did.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn registered(&self, count: usize) {
+        self.first.registered_at(count).await;
+    }
+
     /// Ends every connection in the networks of this handle with a word to its peer, then every task there. Streams
     /// that were not shut down end in an error on both sides.
     ///

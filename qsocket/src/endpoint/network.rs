@@ -64,6 +64,8 @@ pub(crate) struct Network {
     accepted: Mutex<Option<Accepted>>,
     /// How many of the hops stand.
     health: watch::Sender<Health>,
+    /// Server: the relays that know its addresses because it told them.
+    told: watch::Sender<PathSet>,
     /// Some permitted stream has an end.
     ends_exist: AtomicBool,
     /// Some connection waits for an outbox to drain.
@@ -120,6 +122,7 @@ impl Network {
             peers: Mutex::new(HashMap::new()),
             accepted: Mutex::new(accepted),
             health: watch::Sender::new(Health::Lost),
+            told: watch::Sender::new(PathSet::EMPTY),
             ends_exist: AtomicBool::new(false),
             room_wanted: AtomicBool::new(false),
             receiving: Receiving::default(),

@@ -236,12 +236,15 @@ fn addresses(ports: &[u16]) -> Vec<u8> {
 
 /// Asks until the relay has time: one change a second.
 pub(super) async fn ask_until_free(peer: &mut Peer, service: Service, body: &[u8]) -> (Status, Vec<u8>) {
-    loop {
-        match peer.ask(service, body).await {
-            (Status::Busy, _) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
-            answer => return answer,
+    let free = async {
+        loop {
+            match peer.ask(service, body).await {
+                (Status::Busy, _) => tokio::task::yield_now().await,
+                answer => return answer,
+            }
         }
-    }
+    };
+    tokio::time::timeout(GUARD, free).await.unwrap()
 }
 
 async fn register(peer: &mut Peer, body: &[u8]) -> Status {

@@ -30,6 +30,14 @@ impl Network {
         }
     }
 
+    /// Waits until so many relays know the addresses of this server; at once if there is nothing to tell.
+    pub(crate) async fn registered_at(&self, count: usize) {
+        if !self.membership.registrations().is_empty() {
+            // Ends only with the network, which the caller keeps.
+            let _ = self.told.subscribe().wait_for(|told| told.len() >= count).await;
+        }
+    }
+
     /// Whether the server keeps the hops that it dials.
     pub(crate) fn dials_out(&self) -> bool {
         self.membership.dials_out()
@@ -51,6 +59,7 @@ impl Network {
                 let wait = match answer.map(|(status, _)| status) {
                     Some(Status::Ok) => {
                         tracing::debug!(%path, "the relay knows the addresses of this server");
+                        me.told.send_if_modified(|told| told.insert(path));
                         if let Some(leave) = leave.filter(|_| !me.dials_out()) {
                             leave.cancel();
                         }
