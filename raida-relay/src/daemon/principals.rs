@@ -1,6 +1,6 @@
 //! What principals change over their hops, in the store.
 
-use super::store::Store;
+use super::store::{Store, StoreError};
 use async_trait::async_trait;
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{Principal, Role};
@@ -27,6 +27,21 @@ impl StorePrincipals {
     pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
+
+    /// One change, in its turn: what was kept is applied before the next one.
+    async fn step<D: PartialEq>(
+        &self,
+        change: impl Future<Output = Result<D, StoreError>>,
+        kept: D,
+        apply: Apply<'_>,
+    ) -> Result<D, PrincipalsFailed> {
+        let _turn = self.turn().await;
+        let done = change.await.map_err(|e| PrincipalsFailed(e.to_string()))?;
+        if done == kept {
+            apply();
+        }
+        Ok(done)
+    }
 }
 
 #[async_trait]
@@ -37,13 +52,8 @@ impl Principals for StorePrincipals {
         claims: &[Registration],
         apply: Apply<'_>,
     ) -> Result<Registered, PrincipalsFailed> {
-        let _turn = self.turn().await;
-        let done = self.store.register(server, claims, SystemTime::now()).await;
-        let done = done.map_err(|e| PrincipalsFailed(e.to_string()))?;
-        if done == Registered::Kept {
-            apply();
-        }
-        Ok(done)
+        let change = self.store.register(server, claims, SystemTime::now());
+        self.step(change, Registered::Kept, apply).await
     }
 
     async fn rotate(
@@ -52,12 +62,7 @@ impl Principals for StorePrincipals {
         next: &AuthenticityNumber,
         apply: Apply<'_>,
     ) -> Result<Rotated, PrincipalsFailed> {
-        let _turn = self.turn().await;
-        let done = self.store.rotate(who, next).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
-        if done == Rotated::Kept {
-            apply();
-        }
-        Ok(done)
+        self.step(self.store.rotate(who, next), Rotated::Kept, apply).await
     }
 
     async fn settle(
@@ -66,12 +71,7 @@ impl Principals for StorePrincipals {
         next: &AuthenticityNumber,
         apply: Apply<'_>,
     ) -> Result<Rotated, PrincipalsFailed> {
-        let _turn = self.turn().await;
-        let done = self.store.settle(who, next).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
-        if done == Rotated::Kept {
-            apply();
-        }
-        Ok(done)
+        self.step(self.store.settle(who, next), Rotated::Kept, apply).await
     }
 
     async fn enrol(
@@ -82,13 +82,7 @@ impl Principals for StorePrincipals {
         number: &AuthenticityNumber,
         apply: Apply<'_>,
     ) -> Result<Enrolled, PrincipalsFailed> {
-        let _turn = self.turn().await;
-        let done = self.store.enrol(now, sponsor, who, number).await;
-        let done = done.map_err(|e| PrincipalsFailed(e.to_string()))?;
-        if done == Enrolled::Kept {
-            apply();
-        }
-        Ok(done)
+        self.step(self.store.enrol(now, sponsor, who, number), Enrolled::Kept, apply).await
     }
 
     async fn arrive(
@@ -97,11 +91,6 @@ impl Principals for StorePrincipals {
         number: &AuthenticityNumber,
         apply: Apply<'_>,
     ) -> Result<Enrolled, PrincipalsFailed> {
-        let _turn = self.turn().await;
-        let done = self.store.arrive(who, number).await.map_err(|e| PrincipalsFailed(e.to_string()))?;
-        if done == Enrolled::Kept {
-            apply();
-        }
-        Ok(done)
+        self.step(self.store.arrive(who, number), Enrolled::Kept, apply).await
     }
 }

@@ -7,17 +7,20 @@
 //! # Security
 //! Numbers are erased where this module holds them. Copies inside sqlx and SQLite's page cache are not.
 
+mod changes;
 mod file;
+mod permits;
 #[cfg(test)]
 mod tests;
 
+use changes::{NUMBERS, REGISTRATIONS};
 pub(crate) use file::FileError;
+use permits::PERMITS;
+pub(crate) use permits::Permit;
 
 use qsocket_proto::crypto::schedule::hop::AuthenticityNumber;
 use qsocket_proto::ids::{PathId, Principal, Role};
-use qsocket_proto::raida_key::{RelayTable, equal};
-use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota, Registration};
-use raida_relay::principals::{Enrolled, MAX_PERMITS, Registered, Rotated};
+use qsocket_proto::relay::{MAX_ADDRESSES, MAX_ROUTES, Quota};
 use raida_relay::{Roster, Server};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -52,23 +55,6 @@ const SCHEMA: [&str; 7] = [
     PERMITS,
     "INSERT INTO meta (name, value) VALUES ('schema', 3), ('revision', 1)",
 ];
-
-/// Addresses that servers registered over their hops. They are apart from those by the operator's hand, which stand over
-/// them.
-const REGISTRATIONS: &str = "CREATE TABLE registrations (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
-     serial INTEGER NOT NULL, service TEXT NOT NULL, dial TEXT NOT NULL, since INTEGER NOT NULL, \
-     PRIMARY KEY (network, denomination, serial, service))";
-
-/// Numbers that are to take the place of those of `principals`, each when it is used.
-const NUMBERS: &str = "CREATE TABLE numbers (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
-     serial INTEGER NOT NULL, role INTEGER NOT NULL, number BLOB NOT NULL, \
-     PRIMARY KEY (network, denomination, serial, role))";
-
-/// Whom the operator permits to enrol which principal, until when; `drawn` is 1 from the first number on that was kept so.
-const PERMITS: &str = "CREATE TABLE permits (network INTEGER NOT NULL, denomination INTEGER NOT NULL, \
-     serial INTEGER NOT NULL, role INTEGER NOT NULL, by_network INTEGER NOT NULL, by_denomination INTEGER NOT NULL, \
-     by_serial INTEGER NOT NULL, until INTEGER NOT NULL, drawn INTEGER NOT NULL, \
-     PRIMARY KEY (network, denomination, serial, role))";
 
 /// Why a store is not used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -156,21 +142,6 @@ pub(crate) struct Ban {
     pub(crate) reason: String,
     /// Seconds since 1970.
     pub(crate) since: u64,
-}
-
-/// A permit of the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Permit {
-    /// Who may be enrolled.
-    pub(crate) principal: Principal,
-    /// In which role.
-    pub(crate) role: Role,
-    /// By whom.
-    pub(crate) sponsor: Principal,
-    /// Seconds since 1970.
-    pub(crate) until: u64,
-    /// A number was kept, and is not used yet.
-    pub(crate) drawn: bool,
 }
 
 /// What a relay loads: banned principals are counted and otherwise left out.
@@ -407,232 +378,6 @@ impl Store {
         Ok(true)
     }
 
-    /// Puts the addresses that a server registers itself in the place of those that it registered before.
-    pub(crate) async fn register(
-        &self,
-        server: Principal,
-        claims: &[Registration],
-        now: SystemTime,
-    ) -> Result<Registered, StoreError> {
-        let mut db = self.change().await?;
-        let all = self.read(&mut db).await?;
-        let claims = match permitted(&all, server, claims) {
-            Ok(claims) => claims,
-            Err(refused) => return Ok(refused),
-        };
-        if is_registered(&all, server, &claims) {
-            return Ok(Registered::Kept);
-        }
-        self.forget_registrations(&mut db, server, None).await?;
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
-        for Registration { destination, dial } in claims {
-            let insert = sqlx::query(
-                "INSERT INTO registrations (network, denomination, serial, service, dial, since) \
-                 VALUES ($1, $2, $3, $4, $5, $6)",
-            );
-            let [network, denomination, serial] = columns(server);
-            let dial = dial.map(|d| d.to_string()).unwrap_or_default();
-            let insert = insert.bind(network).bind(denomination).bind(serial).bind(destination.to_string());
-            self.run(insert.bind(dial).bind(since), &mut db).await?;
-        }
-        self.commit(db).await?;
-        Ok(Registered::Kept)
-    }
-
-    /// Keeps a number beside the one that a principal has, until it is used.
-    pub(crate) async fn rotate(
-        &self,
-        (principal, role): (Principal, Role),
-        next: &AuthenticityNumber,
-    ) -> Result<Rotated, StoreError> {
-        let mut db = self.change().await?;
-        if !self.is_admitted(&mut db, (principal, role)).await? {
-            return Ok(Rotated::Unknown);
-        }
-        let insert = sqlx::query(
-            "INSERT INTO numbers (network, denomination, serial, role, number) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET number = excluded.number",
-        );
-        let [network, denomination, serial] = columns(principal);
-        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
-        self.run(insert.bind(next.expose()), &mut db).await?;
-        self.commit(db).await?;
-        Ok(Rotated::Kept)
-    }
-
-    /// Puts the number that waits for a principal in the place of its other one, if it is this one.
-    pub(crate) async fn settle(
-        &self,
-        who: (Principal, Role),
-        next: &AuthenticityNumber,
-    ) -> Result<Rotated, StoreError> {
-        let mut db = self.change().await?;
-        let waits = self.read_next(&mut db).await?.get(&who).is_some_and(|number| equal(number, next));
-        if !waits || !self.is_admitted(&mut db, who).await? {
-            return Ok(Rotated::Unknown);
-        }
-        let update = sqlx::query(
-            "UPDATE principals SET number = $1 \
-             WHERE network = $2 AND denomination = $3 AND serial = $4 AND role = $5",
-        );
-        let [network, denomination, serial] = columns(who.0);
-        let update = update.bind(next.expose()).bind(network).bind(denomination).bind(serial);
-        self.run(update.bind(who.1 as i32), &mut db).await?;
-        self.forget_next(&mut db, who.0, Some(who.1)).await?;
-        self.commit(db).await?;
-        Ok(Rotated::Kept)
-    }
-
-    /// Permits a principal to enrol another one, or changes for how long or whom.
-    ///
-    /// # Errors
-    /// When the principal is known already, or there are [`MAX_PERMITS`].
-    pub(crate) async fn permit(&self, permit: Permit, now: u64) -> Result<(), StoreError> {
-        let Permit { principal, role, sponsor, until, .. } = permit;
-        let mut db = self.change().await?;
-        let network = self.meta(&mut db, "network").await?;
-        for who in [principal, sponsor] {
-            if network != i64::from(who.network) {
-                return Err(StoreError::Refused(format!(
-                    "{who} belongs to network {}, and this relay to network {network}",
-                    who.network
-                )));
-            }
-        }
-        self.run(sqlx::query("DELETE FROM permits WHERE until <= $1").bind(now as i64), &mut db).await?;
-        let permits = self.read_permits(&mut db).await?;
-        let before = permits.iter().find(|p| (p.principal, p.role) == (principal, role));
-        if before.is_none() && permits.len() >= MAX_PERMITS {
-            return Err(StoreError::Refused(format!(
-                "there are {MAX_PERMITS} permits, the most there may be; `enroll permits` shows them, `enroll unpermit` takes \
-                 one back"
-            )));
-        }
-        let drawn = before.is_some_and(|p| p.drawn);
-        if !drawn && self.banned(&mut db, (principal, role)).await?.is_some() {
-            return Err(StoreError::Refused(format!(
-                "the relay knows {principal} in this role already; `principal remove` forgets it"
-            )));
-        }
-        let insert = sqlx::query(
-            "INSERT INTO permits (network, denomination, serial, role, by_network, by_denomination, by_serial, until, \
-             drawn) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0) \
-             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET by_network = excluded.by_network, \
-             by_denomination = excluded.by_denomination, by_serial = excluded.by_serial, until = excluded.until",
-        );
-        let [network, denomination, serial] = columns(principal);
-        let [by_network, by_denomination, by_serial] = columns(sponsor);
-        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
-        let insert = insert.bind(by_network).bind(by_denomination).bind(by_serial);
-        self.run(insert.bind(i64::try_from(until).unwrap_or(i64::MAX)), &mut db).await?;
-        self.commit(db).await
-    }
-
-    /// Takes permits back: in one role or both. Returns how many.
-    pub(crate) async fn unpermit(&self, principal: Principal, role: Option<Role>) -> Result<u64, StoreError> {
-        let mut db = self.change().await?;
-        let forgotten = self.forget_permits(&mut db, principal, role).await?;
-        self.commit(db).await?;
-        Ok(forgotten)
-    }
-
-    /// All permits that are not used up, those that are over included.
-    pub(crate) async fn permits(&self) -> Result<Vec<Permit>, StoreError> {
-        let mut db = self.begin().await?;
-        self.read_permits(&mut db).await
-    }
-
-    /// Keeps the first number of a principal that another one enrols.
-    pub(crate) async fn enrol(
-        &self,
-        now: u64,
-        sponsor: Principal,
-        (principal, role): (Principal, Role),
-        number: &AuthenticityNumber,
-    ) -> Result<Enrolled, StoreError> {
-        let mut db = self.change().await?;
-        let permits = self.read_permits(&mut db).await?;
-        let fits =
-            |p: &&Permit| (p.principal, p.role, p.sponsor) == (principal, role, sponsor) && now < p.until;
-        let Some(permit) = permits.iter().find(fits) else { return Ok(Enrolled::NotPermitted) };
-        match self.banned(&mut db, (principal, role)).await? {
-            None => {}
-            Some(false) if permit.drawn => {}
-            Some(_) => return Ok(Enrolled::NotPermitted),
-        }
-        let insert = sqlx::query(
-            "INSERT INTO principals (network, denomination, serial, role, number, banned, reason, since, \
-             connections, bytes_per_second) VALUES ($1, $2, $3, $4, $5, 0, '', 0, $6, 0) \
-             ON CONFLICT (network, denomination, serial, role) DO UPDATE SET number = excluded.number",
-        );
-        let [network, denomination, serial] = columns(principal);
-        let insert = insert.bind(network).bind(denomination).bind(serial).bind(role as i32);
-        let insert = insert.bind(number.expose()).bind(Quota::default().routes.min(MAX_ROUTES) as i64);
-        self.run(insert, &mut db).await?;
-        self.forget_next(&mut db, principal, Some(role)).await?;
-        let drawn = sqlx::query(
-            "UPDATE permits SET drawn = 1 \
-             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
-        );
-        self.run(which(drawn, principal, Some(role)), &mut db).await?;
-        self.commit(db).await?;
-        Ok(Enrolled::Kept)
-    }
-
-    /// A principal used the number that it was enrolled with: the permit is used up, unless another number counts.
-    pub(crate) async fn arrive(
-        &self,
-        who: (Principal, Role),
-        number: &AuthenticityNumber,
-    ) -> Result<Enrolled, StoreError> {
-        let mut db = self.change().await?;
-        let all = self.read(&mut db).await?;
-        let counts = all.iter().any(|(entry, kept)| {
-            (entry.principal, entry.role) == who && entry.banned.is_none() && equal(kept, number)
-        });
-        if !counts {
-            return Ok(Enrolled::NotPermitted);
-        }
-        self.forget_permits(&mut db, who.0, Some(who.1)).await?;
-        self.commit(db).await?;
-        Ok(Enrolled::Kept)
-    }
-
-    async fn read_permits(&self, db: &mut Db<'_>) -> Result<Vec<Permit>, StoreError> {
-        if self.meta(db, "schema").await? < 3 {
-            return Ok(Vec::new());
-        }
-        let rows = sqlx::query(
-            "SELECT network, denomination, serial, role, by_network, by_denomination, by_serial, until, drawn \
-             FROM permits ORDER BY network, denomination, serial, role",
-        );
-        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
-        let one = |row: &AnyRow| {
-            Ok(Permit {
-                principal: self.principal(row)?,
-                role: self.role(row)?,
-                sponsor: self.principal_in(row, ["by_network", "by_denomination", "by_serial"])?,
-                until: self.get::<i64>(row, "until")?.unsigned_abs(),
-                drawn: self.get::<i64>(row, "drawn")? != 0,
-            })
-        };
-        rows.iter().map(one).collect()
-    }
-
-    /// Forgets permits for a principal in one role or both.
-    async fn forget_permits(
-        &self,
-        db: &mut Db<'_>,
-        principal: Principal,
-        role: Option<Role>,
-    ) -> Result<u64, StoreError> {
-        let delete = sqlx::query(
-            "DELETE FROM permits \
-             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
-        );
-        self.run(which(delete, principal, role), db).await
-    }
-
     /// Whether a principal that is known in this role is banned.
     async fn banned(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<Option<bool>, StoreError> {
         let known = sqlx::query(
@@ -648,18 +393,6 @@ impl Store {
     /// Whether a principal is known in this role and not banned.
     async fn is_admitted(&self, db: &mut Db<'_>, who: (Principal, Role)) -> Result<bool, StoreError> {
         Ok(self.banned(db, who).await? == Some(false))
-    }
-
-    /// Forgets what a server registered itself: one address, or all. Returns how many that were.
-    pub(crate) async fn unregister(
-        &self,
-        server: Principal,
-        service: Option<SocketAddr>,
-    ) -> Result<u64, StoreError> {
-        let mut db = self.change().await?;
-        let forgotten = self.forget_registrations(&mut db, server, service).await?;
-        self.commit(db).await?;
-        Ok(forgotten)
     }
 
     /// Bans a principal in one role or both. Returns how many entries that were.
@@ -793,22 +526,6 @@ impl Store {
             .collect()
     }
 
-    /// The numbers that are to take the place of others.
-    async fn read_next(&self, db: &mut Db<'_>) -> Result<RelayTable, StoreError> {
-        if self.meta(db, "schema").await? == 1 {
-            return Ok(RelayTable::new());
-        }
-        let rows = sqlx::query("SELECT network, denomination, serial, role, number FROM numbers");
-        let rows = rows.fetch_all(&mut **db).await.map_err(|e| self.database(e))?;
-        let one = |row: &AnyRow| {
-            let number = Zeroizing::new(self.get::<Vec<u8>>(row, "number")?);
-            let number =
-                AuthenticityNumber::new(&number).map_err(|_| self.damaged("an authenticity number"))?;
-            Ok(((self.principal(row)?, self.role(row)?), number))
-        };
-        rows.iter().map(one).collect()
-    }
-
     fn role(&self, row: &AnyRow) -> Result<Role, StoreError> {
         match self.get::<i64>(row, "role")? {
             1 => Ok(Role::Client),
@@ -870,36 +587,6 @@ impl Store {
         self.run(delete.bind(network).bind(denomination).bind(serial), db).await.map(drop)
     }
 
-    /// Forgets the numbers that wait for a principal in one role or both.
-    async fn forget_next(
-        &self,
-        db: &mut Db<'_>,
-        principal: Principal,
-        role: Option<Role>,
-    ) -> Result<(), StoreError> {
-        let delete = sqlx::query(
-            "DELETE FROM numbers \
-             WHERE network = $1 AND denomination = $2 AND serial = $3 AND ($4 = 0 OR role = $4)",
-        );
-        self.run(which(delete, principal, role), db).await.map(drop)
-    }
-
-    /// One of them, or all.
-    async fn forget_registrations(
-        &self,
-        db: &mut Db<'_>,
-        principal: Principal,
-        service: Option<SocketAddr>,
-    ) -> Result<u64, StoreError> {
-        let [network, denomination, serial] = columns(principal);
-        let delete = sqlx::query(
-            "DELETE FROM registrations WHERE network = $1 AND denomination = $2 AND serial = $3 \
-             AND ($4 = '' OR service = $4)",
-        );
-        let service = service.map(|s| s.to_string()).unwrap_or_default();
-        self.run(delete.bind(network).bind(denomination).bind(serial).bind(service), db).await
-    }
-
     async fn meta(&self, db: &mut Db<'_>, name: &str) -> Result<i64, StoreError> {
         let row = sqlx::query("SELECT value FROM meta WHERE name = $1").bind(name.to_owned());
         let row = row.fetch_optional(&mut **db).await.map_err(|e| self.database(e))?;
@@ -946,41 +633,6 @@ impl Store {
     fn content(&self, what: String) -> StoreError {
         StoreError::Content { path: self.path.clone(), what }
     }
-}
-
-/// Those of `claims` that are not the server's by its operator's hand, if it may have them all.
-fn permitted(
-    all: &[(Entry, AuthenticityNumber)],
-    server: Principal,
-    claims: &[Registration],
-) -> Result<Vec<Registration>, Registered> {
-    let is_own = |entry: &Entry| (entry.principal, entry.role) == (server, Role::Server);
-    let own = all.iter().map(|(entry, _)| entry).find(|entry| is_own(entry)).ok_or(Registered::Unknown)?;
-    if own.banned.is_some() {
-        return Err(Registered::Unknown);
-    }
-    let is_named = |c: &Registration| own.addresses.iter().any(|a| a.service == c.destination);
-    let claims: Vec<_> = claims.iter().filter(|c| !is_named(c)).copied().collect();
-    if own.addresses.len() + claims.len() > MAX_ADDRESSES {
-        return Err(Registered::TooMany);
-    }
-    // A banned one keeps what it has: it may be admitted again.
-    for (entry, _) in all.iter().filter(|(entry, _)| entry.principal != server) {
-        let mut held = entry.addresses.iter().chain(&entry.registered);
-        if held.any(|a| claims.iter().any(|c| c.destination == a.service)) {
-            return Err(Registered::Taken);
-        }
-    }
-    Ok(claims)
-}
-
-/// Whether it has exactly these at its own word: each process of a relay is told, and one of them writes.
-fn is_registered(all: &[(Entry, AuthenticityNumber)], server: Principal, claims: &[Registration]) -> bool {
-    let own = all.iter().map(|(entry, _)| entry).find(|e| (e.principal, e.role) == (server, Role::Server));
-    let has = |known: &[Address], c: &Registration| {
-        known.iter().any(|a| (a.service, a.dial) == (c.destination, c.dial))
-    };
-    own.is_some_and(|e| e.registered.len() == claims.len() && claims.iter().all(|c| has(&e.registered, c)))
 }
 
 fn of_server(role: Role, principal: Principal, all: &mut BTreeMap<Principal, Vec<Address>>) -> Vec<Address> {

@@ -1,6 +1,8 @@
 use super::*;
 use qsocket_files::rng::OsRng;
-use qsocket_proto::raida_key::{RaidaKey, Strength};
+use qsocket_proto::raida_key::{RaidaKey, Strength, equal};
+use qsocket_proto::relay::Registration;
+use raida_relay::principals::{Enrolled, MAX_PERMITS, Registered, Rotated};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
