@@ -3,10 +3,10 @@
 pub(crate) mod names;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use qsocket::keys::{KeyId, KeyName, parse_id};
 use qsocket::{Principal, Role};
 use qsocket_files::moment;
+use qsocket_files::program;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -61,9 +61,9 @@ pub(crate) enum Command {
     /// name resolves when the operators of sixteen have confirmed that it is paid.
     Name(names::NameArgs),
     /// Prints a script that completes this program's command line
-    Completions(CompletionsArgs),
+    Completions(program::CompletionsArgs),
     /// Prints the manual page, or writes one page for each command into a folder
-    Man(ManArgs),
+    Man(program::ManArgs),
 }
 
 /// Flags of `exchange`.
@@ -111,22 +111,6 @@ pub(crate) struct ReceiveArgs {
     /// One JSON document in each line of standard output, for programs
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Flags of `completions`.
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// For which shell
-    #[arg(value_name = "SHELL")]
-    pub(crate) shell: Shell,
-}
-
-/// Flags of `man`.
-#[derive(Debug, Args)]
-pub(crate) struct ManArgs {
-    /// The folder for the pages, which must be there
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Flags of `keys`.

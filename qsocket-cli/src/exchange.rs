@@ -1,12 +1,13 @@
 //! `qsocket exchange` and `qsocket receive`: both ends of a key exchange through the relays.
 
 use crate::cli::{ExchangeArgs, ReceiveArgs};
-use crate::output::{say, tell};
+use crate::output::tell;
 use anyhow::{Context, bail};
 use qsocket::config::Config;
 use qsocket::exchange::{KeyReceiver, Received, Terms};
 use qsocket::resolve::parse_name_port;
 use qsocket::{Endpoint, Principal, QSocketListener, Role};
+use qsocket_files::program::say;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;

@@ -7,12 +7,12 @@ mod keys;
 mod lookup;
 mod name;
 mod output;
-mod pages;
 mod passphrase;
 
 use clap::Parser;
 use cli::{Cli, Command};
 use qsocket_files::harden::harden;
+use qsocket_files::program;
 use rustix::fs::Mode;
 use std::process::ExitCode;
 
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
         Command::Receive(args) => exchange::receive(&args),
         Command::Lookup(args) => lookup::lookup(&args),
         Command::Name(args) => name::name(&args),
-        Command::Completions(args) => pages::completions(&args),
-        Command::Man(args) => pages::man(&args),
+        Command::Completions(args) => printed(program::completions::<Cli>(&args)),
+        Command::Man(args) => printed(program::man::<Cli>(&args)),
     });
     match done {
         Ok(code) => code,
@@ -40,4 +40,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn printed(done: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    Ok(done.map(|()| ExitCode::SUCCESS)?)
 }

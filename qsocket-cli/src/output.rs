@@ -2,22 +2,11 @@
 
 use qsocket::keys::{KeyInfo, KeyState, KeyStore, Origin, RaidaKeyInfo, Strength};
 use qsocket_files::moment;
+use qsocket_files::program::say;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::time::SystemTime;
-
-/// Prints on standard output. Who stops reading, as `head` does, has read enough: that is no failure.
-///
-/// # Errors
-/// When the output fails otherwise.
-pub(crate) fn say(text: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-        _ => Ok(()),
-    }
-}
 
 /// Prints a document for programs, or text for people.
 ///

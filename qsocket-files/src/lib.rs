@@ -7,6 +7,8 @@
 pub mod harden;
 pub mod keys;
 pub mod moment;
+#[cfg(feature = "program")]
+pub mod program;
 pub mod provision;
 pub mod rng;
 pub mod settings;

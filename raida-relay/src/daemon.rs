@@ -5,14 +5,12 @@ mod check;
 mod cli;
 mod config;
 mod enrol;
-
 mod init;
 mod log;
 mod metrics;
 mod names;
 mod notify;
 mod open_files;
-mod pages;
 mod posts;
 mod principal;
 mod principals;
@@ -24,8 +22,9 @@ mod store;
 use clap::Parser;
 use cli::{Cli, Command};
 use qsocket_files::harden::harden;
+use qsocket_files::program;
 use rustix::fs::Mode;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 /// Reads the command line and does what it says.
@@ -45,8 +44,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::status(&args).map(|()| ExitCode::SUCCESS),
         Command::Init(args) => init::init(&args),
         Command::Enroll(args) => enrol::enrol(&args),
-        Command::Completions(args) => pages::completions(&args),
-        Command::Man(args) => pages::man(&args),
+        Command::Completions(args) => done(program::completions::<Cli>(&args)),
+        Command::Man(args) => done(program::man::<Cli>(&args)),
     });
     match done {
         Ok(code) => code,
@@ -57,15 +56,10 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// Prints on standard output. Who stops reading, as `head` does, has read enough: that is no failure.
-fn say(text: &str) -> io::Result<()> {
-    say_bytes(text.as_bytes())
+fn done(printed: io::Result<()>) -> anyhow::Result<ExitCode> {
+    Ok(printed.map(|()| ExitCode::SUCCESS)?)
 }
 
-fn say_bytes(text: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
-        _ => Ok(()),
-    }
+fn say(text: &str) -> io::Result<()> {
+    program::say(text.as_bytes())
 }

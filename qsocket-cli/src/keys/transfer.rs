@@ -2,12 +2,13 @@
 
 use super::{Session, matching, raida_installed, stored};
 use crate::cli::{ExportArgs, ImportArgs, ImportCoinArgs, KeyRef, When};
-use crate::output::{self, say, tell};
+use crate::output::{self, tell};
 use crate::passphrase::{self, PIPE};
 use anyhow::{Context, bail};
 use qsocket::keys::cloudcoin::{self, NeverUsedElsewhere};
 use qsocket::keys::sealed::{AnyKey, Cost, Exported, SealedKey, load_exported, read_exported};
 use qsocket::keys::{KeyInfo, KeyState, KeyStore, Origin, StoredKey};
+use qsocket_files::program::say;
 use serde_json::json;
 use std::io::{self, IsTerminal};
 use std::path::Path;

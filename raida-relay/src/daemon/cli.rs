@@ -4,7 +4,7 @@ use super::enrol::EnrolArgs;
 use super::init::InitArgs;
 use super::status::StatusArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use qsocket_files::program;
 use qsocket_proto::ids::{Principal, Role};
 use qsocket_proto::names::{Name, Reference};
 use qsocket_proto::relay::{MAX_BYTES_PER_SECOND, MAX_ROUTES, MIN_BYTES_PER_SECOND};
@@ -73,25 +73,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "enrol")]
     Enroll(EnrolArgs),
     /// Prints a script that completes this program's command line
-    Completions(CompletionsArgs),
+    Completions(program::CompletionsArgs),
     /// Prints the manual page, or writes one page for each command into a folder
-    Man(ManArgs),
-}
-
-/// Flags of `completions`.
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// For which shell
-    #[arg(value_name = "SHELL")]
-    pub(crate) shell: Shell,
-}
-
-/// Flags of `man`.
-#[derive(Debug, Args)]
-pub(crate) struct ManArgs {
-    /// The folder for the pages, which must be there
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
+    Man(program::ManArgs),
 }
 
 /// Flags of `run`.
