@@ -6,7 +6,7 @@ use qsocket_net::clock;
 use qsocket_proto::connection::{Connection, ConnectionError, Event, Hops};
 use qsocket_proto::endpoint::Handle;
 use qsocket_proto::hop::Outbox;
-use qsocket_proto::ids::{HopAt, PathSet, StreamId};
+use qsocket_proto::ids::{HopAt, MAX_HOPS_PER_PATH, PathId, RELAYS, StreamId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -184,7 +184,7 @@ impl Conn {
         let mut used = false;
         loop {
             let deadline = {
-                let mut sink = Sink { network: &network, dirty: PathSet::EMPTY };
+                let mut sink = Sink::new(&network);
                 let now = clock::now();
                 let mut state = self.lock();
                 if state.connection.poll_timeout().is_some_and(|(at, _)| at <= now) {
@@ -232,14 +232,25 @@ impl Conn {
 /// The outboxes of an endpoint's hops, and which of them were written to.
 pub(crate) struct Sink<'a> {
     pub(crate) network: &'a Network,
-    pub(crate) dirty: PathSet,
+    /// By path, a bit for each hop.
+    dirty: [u8; RELAYS],
 }
 
-impl Sink<'_> {
+const _: () = assert!(MAX_HOPS_PER_PATH as u32 <= u8::BITS, "each hop of a path has a bit");
+
+impl<'a> Sink<'a> {
+    pub(crate) fn new(network: &'a Network) -> Self {
+        Self { network, dirty: [0; RELAYS] }
+    }
+
     /// Gives what was written to the sockets.
     pub(crate) fn flush(&mut self, now: Instant) {
-        for path in std::mem::take(&mut self.dirty).iter() {
-            self.network.hops(path).flush(now);
+        for (path, mut hops) in PathId::all().zip(std::mem::replace(&mut self.dirty, [0; RELAYS])) {
+            while hops != 0 {
+                let nth = hops.trailing_zeros() as u8;
+                hops &= hops - 1;
+                self.network.hop(HopAt { path, nth }).flush(now);
+            }
         }
     }
 }
@@ -250,7 +261,7 @@ impl Hops for Sink<'_> {
     }
 
     fn outbox<R>(&mut self, at: HopAt, write: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
-        self.dirty.insert(at.path);
+        self.dirty[at.path.index()] |= 1 << at.nth;
         self.network.hop(at).write(write)
     }
 }

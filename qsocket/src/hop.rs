@@ -128,13 +128,6 @@ impl Hops {
         self.hops.iter().find_map(Hop::local_addr)
     }
 
-    /// Seals what waits, and gives it to the sockets.
-    pub(crate) fn flush(&self, now: Instant) {
-        for hop in &self.hops {
-            hop.flush(now);
-        }
-    }
-
     /// Takes a hop into use. If the path has as many as it may have, the oldest gives way. The others are asked for a
     /// sign of life: a relay that builds another hop may be one that lost the one before.
     fn enter(&self, network: &Network, path: PathId, sending: Sending) -> HopAt {

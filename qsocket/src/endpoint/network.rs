@@ -225,7 +225,7 @@ impl Network {
     /// Tells the peers that nobody drives the connections any more, as far as the sockets take it at once.
     pub(super) fn say_gone(&self) {
         let now = clock::now();
-        let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
+        let mut sink = Sink::new(self);
         for conn in self.connections() {
             let mut state = conn.lock();
             state.connection.close(now, 0, "the endpoint is gone");
@@ -437,7 +437,7 @@ impl Network {
 
     /// A connection is over.
     pub(crate) fn forget(&self, conn: &Arc<Conn>) {
-        let mut sink = Sink { network: self, dirty: PathSet::EMPTY };
+        let mut sink = Sink::new(self);
         let counted = conn.lock().connection.stats();
         let mut core = self.lock();
         if core.connections.remove(&conn.handle).is_some() {
@@ -484,7 +484,7 @@ impl Network {
     }
 
     pub(crate) fn batch(&self, at: HopAt, now: Instant) -> Batch<'_> {
-        Batch { sink: Sink { network: self, dirty: PathSet::EMPTY }, at, now, touched: Vec::new() }
+        Batch { sink: Sink::new(self), at, now, touched: Vec::new() }
     }
 
     /// Server: ends openings that found no quorum, and names relays that lied about shares, for as long as the endpoint
@@ -496,7 +496,7 @@ impl Network {
         loop {
             tokio::time::sleep(TICK).await;
             let now = clock::now();
-            let mut sink = Sink { network: &self, dirty: PathSet::EMPTY };
+            let mut sink = Sink::new(&self);
             let mut core = self.lock();
             if core.endpoint.poll_timeout().is_some_and(|(at, _)| at <= now) {
                 core.endpoint.handle_timeout(now, &mut sink);
