@@ -2,8 +2,9 @@
 
 #[cfg(feature = "memory")]
 use crate::memory;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{Shutdown, SocketAddr};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Connections that wait to be accepted at one address; as many as a TCP listener's usual backlog.
@@ -195,7 +196,7 @@ impl Socket {
     /// `WouldBlock` when nothing is there, else those of the connection.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Tcp(stream) => read(stream, buffer),
             #[cfg(feature = "memory")]
             Self::Memory(socket) => socket.try_read(buffer),
         }
@@ -238,5 +239,23 @@ impl Socket {
                 Ok(())
             }
         }
+    }
+}
+
+/// Whether a read that does not fill its buffer has taken all there is, and the system tells of what comes later: edges,
+/// as tokio's own streams take them.
+const SHORT_IS_ALL: bool = cfg!(any(target_os = "android", target_os = "linux"));
+
+/// As [`TcpStream::try_read`], but a short read also says that there is no more for now. Without that each read would be
+/// followed by one in vain.
+fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let (mut read, room) = (0, buffer.len());
+    let more = stream.try_io(Interest::READABLE, || {
+        read = (&*socket2::SockRef::from(stream)).read(buffer)?;
+        if SHORT_IS_ALL && (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match more {
+        Err(error) if read == 0 => Err(error),
+        _ => Ok(read),
     }
 }

@@ -4,6 +4,7 @@ use crate::memory::{CAPACITY, Memory};
 use crate::{BACKLOG, Listener, Socket, Transport};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -38,6 +39,7 @@ macro_rules! over_both {
 over_both! {
     addresses_agree
     bytes_arrive_in_order_and_then_the_end
+    after_a_short_read_a_reader_sleeps_until_more_comes
     a_writer_waits_for_its_reader
     both_directions_are_apart
     an_end_with_bytes_unread_is_a_reset
@@ -135,6 +137,27 @@ async fn bytes_arrive_in_order_and_then_the_end(transport: Transport) -> io::Res
     assert!(received == sent);
     assert_eq!(kind(one.try_write(b"after the end")), Some(ErrorKind::BrokenPipe));
     assert_eq!(read(&other, &mut [0]).await?, 0, "the end stays");
+    Ok(())
+}
+
+async fn after_a_short_read_a_reader_sleeps_until_more_comes(transport: Transport) -> io::Result<()> {
+    let (one, other) = pair(&transport).await?;
+    let mut buffer = [0; 64];
+    for turn in 0..100 {
+        write_all(&one, b"a record").await?;
+        assert_eq!(read(&other, &mut buffer).await?, 8);
+        let mut more = std::pin::pin!(other.readable());
+        let sleeps = std::future::poll_fn(|cx| Poll::Ready(more.as_mut().poll(cx).is_pending())).await;
+        assert!(sleeps, "turn {turn}: a second read would be in vain");
+        write_all(&one, b"more").await?;
+        more.await?;
+        assert_eq!(read(&other, &mut buffer).await?, 4);
+    }
+    // The end wakes it too, whether it comes behind bytes or alone.
+    write_all(&one, b"last").await?;
+    one.shut_down(Shutdown::Write)?;
+    assert_eq!(read(&other, &mut buffer).await?, 4);
+    assert_eq!(read(&other, &mut buffer).await?, 0);
     Ok(())
 }
 
