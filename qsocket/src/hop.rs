@@ -455,17 +455,24 @@ pub(crate) async fn send(socket: &Socket, outbox: &mut Outbox) -> io::Result<()>
 
 /// Waits for bytes and reads what there is.
 pub(crate) async fn receive(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
-    loop {
+    let before = inbox.len();
+    while inbox.len() == before {
         socket.readable().await?;
-        match socket.try_read(inbox.spare()) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                inbox.advance(n);
-                return Ok(());
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+        take_bytes(socket, inbox)?;
+    }
+    Ok(())
+}
+
+/// Reads what there is, if there is something.
+fn take_bytes(socket: &Socket, inbox: &mut Inbox) -> io::Result<()> {
+    match socket.try_read(inbox.spare()) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(n) => {
+            inbox.advance(n);
+            Ok(())
         }
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -486,6 +493,12 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     }
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
+    // They stand from turn to turn: most turns are a read, and what else may happen costs such a turn no more than a look.
+    let (sleep, doubted) =
+        (tokio::time::sleep_until(keepalive.poll_timeout().into()), hop.doubted.notified());
+    let (drained, newer, leaving) = (drain(hop, &socket), over.cancelled(), left.cancelled());
+    let readable = socket.readable();
+    tokio::pin!(sleep, doubted, drained, newer, leaving, readable);
     let error = loop {
         let now = clock::now();
         match take_records(network, at, &mut inbox, &mut opener, &mut keepalive, now) {
@@ -496,25 +509,40 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
             Ok(false) => {}
             Err(error) => break error,
         }
+        // The read comes last: it may be ready for ever.
         tokio::select! {
-            read = receive(&socket, &mut inbox) => if let Err(error) = read { break error },
-            () = drain(hop, &socket) => match hop.resume(clock::now()) {
-                Ok(true) => network.drained(),
-                Ok(false) => {}
-                Err(error) => break error,
-            },
-            () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
+            biased;
+            () = &mut newer => break io::Error::other("the relay built newer hops"),
+            () = &mut leaving => {
+                control(hop, &Frame::Close { reason: CloseReason::Done });
+                break io::Error::other("the relay dials from now on");
+            }
+            () = &mut drained => {
+                drained.set(drain(hop, &socket));
+                match hop.resume(clock::now()) {
+                    Ok(true) => network.drained(),
+                    Ok(false) => {}
+                    Err(error) => break error,
+                }
+            }
+            () = &mut doubted => {
+                doubted.set(hop.doubted.notified());
+                control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) });
+                sleep.as_mut().reset(keepalive.poll_timeout().into());
+            }
+            () = &mut sleep => {
                 match keepalive.handle_timeout(clock::now()) {
                     Beat::Nothing => {}
                     Beat::Ping(token) => control(hop, &Frame::Ping { token }),
                     Beat::Dead => break io::ErrorKind::TimedOut.into(),
                 }
+                sleep.as_mut().reset(keepalive.poll_timeout().into());
             }
-            () = hop.doubted.notified() => control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) }),
-            () = over.cancelled() => break io::Error::other("the relay built newer hops"),
-            () = left.cancelled() => {
-                control(hop, &Frame::Close { reason: CloseReason::Done });
-                break io::Error::other("the relay dials from now on");
+            ready = &mut readable => {
+                readable.set(socket.readable());
+                if let Err(error) = ready.and_then(|()| take_bytes(&socket, &mut inbox)) {
+                    break error;
+                }
             }
         }
     };

@@ -266,8 +266,10 @@ pub(crate) async fn run(core: &Arc<Core>, hop: &Hop, mut opener: Opener, mut inb
     let stall_limit = core.limits.stalled;
     let mut keepalive = Keepalive::new(now());
     let mut batch = Batch::default();
-    let sleep = sleep_until(keepalive.poll_timeout().into());
-    tokio::pin!(sleep);
+    // They stand from turn to turn: most turns are a read, and what else may happen costs such a turn no more than a look.
+    let (sleep, looked) = (sleep_until(keepalive.poll_timeout().into()), hop.wake.notified());
+    let readable = hop.stream.readable();
+    tokio::pin!(sleep, looked, readable);
     // Records may have come together with FINISH.
     let mut fresh = true;
     loop {
@@ -290,11 +292,19 @@ pub(crate) async fn run(core: &Arc<Core>, hop: &Hop, mut opener: Opener, mut inb
         {
             sleep.as_mut().reset(at.into());
         }
+        // The read comes last: it may be ready for ever.
         let event = tokio::select! {
-            () = hop.wake.notified() => Event::Look,
-            ready = hop.stream.readable() => Event::Read(ready),
+            biased;
+            () = &mut looked => {
+                looked.set(hop.wake.notified());
+                Event::Look
+            }
             _ = hop.stream.writable(), if hop.blocked.load(Ordering::Acquire) => Event::Write,
             () = &mut sleep => Event::Timer,
+            ready = &mut readable => {
+                readable.set(hop.stream.readable());
+                Event::Read(ready)
+            }
         };
         core.thawed().await;
         match event {
