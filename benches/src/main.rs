@@ -3,11 +3,13 @@
 //! ```text
 //! cargo run --release -p qsocket-benches -- compare [--relay | --paths] [--quick] [--rounds N] [--bytes N] [--write]
 //! cargo run --release -p qsocket-benches -- plots [--quick] [--rounds N] [--write]
+//! cargo run --release -p qsocket-benches -- work <full|adaptive|mds|tls|tcp> [--echoes N] [--bytes N] ...
 //! ```
 
 mod compare;
 mod party;
 mod plots;
+mod work;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -25,6 +27,8 @@ enum Command {
     Compare(compare::Args),
     /// Plot what streams, messages and clients cost by their number and size
     Plots(plots::Args),
+    /// Do one kind of work of one peer, for a profiler to look at
+    Work(work::Args),
     /// One of the processes that the others start
     #[command(subcommand, hide = true)]
     Party(party::Party),
@@ -35,6 +39,7 @@ fn main() -> Result<()> {
     match Args::parse().command {
         Command::Compare(args) => compare::run(&args),
         Command::Plots(args) => plots::run(&args),
+        Command::Work(args) => work::run(&args),
         Command::Party(party) => party.run(),
     }
 }
