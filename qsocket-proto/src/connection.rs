@@ -228,7 +228,11 @@ pub struct Connection {
     sending: BTreeSet<StreamId>,
     /// Behind the stream whose block was frozen last.
     sending_cursor: StreamId,
-    /// When the first small block that is held leaves at the latest; settled by every `transmit`.
+    /// Of these, streams of whose blocks stripes may be due.
+    owing: BTreeSet<StreamId>,
+    /// Of these, streams whose next block may be held: they are not opened yet, or small writes wait for company.
+    holding: BTreeSet<StreamId>,
+    /// When the first block that is held leaves at the latest; settled by every `transmit`.
     held_until: Option<Instant>,
     /// When to look at blocks that are with the peer in part.
     late: BTreeSet<(Instant, StreamId, u64)>,
@@ -391,7 +395,7 @@ impl Connection {
         self.flow.streams_opened += 1;
         let name = resource.get(..resource.len().min(usize::from(u8::MAX))).unwrap_or_default();
         self.add_stream(id, name.to_vec());
-        self.sending.insert(id);
+        self.has_to_send(id);
         Ok(Some(id))
     }
 
@@ -447,7 +451,7 @@ impl Connection {
         // Never unset here: another may wait, for room or for its FIN.
         stream.send.writer_waits |= offered && taken == 0;
         if taken > 0 {
-            self.sending.insert(id);
+            self.has_to_send(id);
         }
         Ok(taken)
     }
@@ -490,7 +494,7 @@ impl Connection {
         }
         stream.send.finish();
         stream.send.writer_waits = true;
-        self.sending.insert(id);
+        self.has_to_send(id);
         Ok(())
     }
 
@@ -739,6 +743,14 @@ impl Connection {
 
     // ---- inner parts that several files use -----------------------------------------------------------------
 
+    /// The stream has something to send.
+    fn has_to_send(&mut self, id: StreamId) {
+        self.sending.insert(id);
+        if self.streams.get(&id).is_some_and(|s| s.send.may_hold()) {
+            self.holding.insert(id);
+        }
+    }
+
     fn add_stream(&mut self, id: StreamId, resource: Vec<u8>) {
         let peer = self.peer_parameters();
         let send = SendStream::new(resource, peer.max_stream_data, self.config.nodelay);
@@ -839,6 +851,8 @@ impl Connection {
                 }
             }
             self.sending.clear();
+            self.owing.clear();
+            self.holding.clear();
             self.patience.clear();
             self.events.push_back(Event::Closed);
         }

@@ -280,15 +280,14 @@ impl Connection {
 
     /// Sends stripes that frozen blocks still owe their receiver.
     fn send_due<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
-        let owes = |c: &Self, id| c.streams.get(id).is_some_and(|s: &super::Stream| s.send.owes());
-        if !self.sending.iter().any(|id| owes(self, id)) {
+        if self.owing.is_empty() {
             return;
         }
         let trusted = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy).trusted;
         let Some(keys) = &mut self.send_keys else { return };
         let mut exhausted = false;
-        for id in &self.sending {
-            let Some(stream) = self.streams.get_mut(id) else { continue };
+        for id in std::mem::take(&mut self.owing) {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
             for block in stream.send.blocks_mut().filter(|b| !b.due.is_empty()) {
                 let mut writer = Writer {
                     now,
@@ -298,9 +297,10 @@ impl Connection {
                     stats: &mut self.stats,
                     scratch: &mut self.parity,
                     trusted,
+                    seats: Default::default(),
                 };
                 let owed = block.due.len();
-                match writer.send_due(*id, block) {
+                match writer.send_due(id, block) {
                     Ok(all) => done.blocked |= !all,
                     Err(Exhausted) => {
                         exhausted = true;
@@ -308,6 +308,9 @@ impl Connection {
                     }
                 }
                 done.progress |= block.due.len() < owed;
+            }
+            if stream.send.owes() {
+                self.owing.insert(id);
             }
         }
         if exhausted {
@@ -318,15 +321,18 @@ impl Connection {
     /// Settles when to look again at blocks that are held.
     fn settle_hold(&mut self, now: Instant) {
         let room = self.flow.max_send.saturating_sub(self.flow.sent);
-        let streams = self.sending.iter().filter_map(|id| self.streams.get(id));
+        let streams = self.holding.iter().filter_map(|id| self.streams.get(id));
         self.held_until = streams.filter_map(|s| s.send.next_release(now, room)).min();
     }
 
     /// Freezes and sends new blocks, a block a stream in turn, while paths take them.
     fn send_new<H: Hops>(&mut self, now: Instant, hops: &mut H, done: &mut Transmitted) {
-        for id in &self.sending {
-            self.streams.get_mut(id).into_iter().for_each(|stream| stream.send.look(now));
-        }
+        let Self { holding, sending, streams, .. } = self;
+        holding.retain(|id| {
+            let Some(stream) = streams.get_mut(id).filter(|_| sending.contains(id)) else { return false };
+            stream.send.look(now);
+            stream.send.may_hold()
+        });
         for sent in 0..BLOCKS_PER_CALL {
             if sent > 0 && hit(Point::ShortCall) {
                 break;
@@ -365,8 +371,12 @@ impl Connection {
                 stats: &mut self.stats,
                 scratch: &mut self.parity,
                 trusted: policy.trusted,
+                seats: Default::default(),
             };
             let sent = writer.send_first(id, block, &policy);
+            if !block.due.is_empty() {
+                self.owing.insert(id);
+            }
             self.flow.sent += stream.send.offset() - before;
             done.progress = true;
             match sent {
@@ -433,7 +443,10 @@ impl Connection {
                 // and none for a block whose ACK was lost.
                 let believe = !std::mem::replace(&mut block.doubted, true);
                 let held = block.outstanding(|s| believe && paths.get(s.path).flow.acked() >= s.end);
-                mended |= block.mend(held) || !believe && block.ask_again();
+                if block.mend(held) || !believe && block.ask_again() {
+                    self.owing.insert(*id);
+                    mended = true;
+                }
             }
         }
         if overdue > 0 && !mended && !repeated {
@@ -474,6 +487,7 @@ impl Connection {
             paths.get_mut(path).ill_at = Some(now);
         }
         if block.mend(on_the_way) {
+            self.owing.insert(id);
             return;
         }
         times.sort_unstable();
@@ -505,7 +519,9 @@ impl Connection {
                     let path = paths.get(s.path);
                     path.flow.acked() >= s.end || (path.joined != Joined::No && !path.suspect)
                 });
-                block.mend(alive);
+                if block.mend(alive) {
+                    self.owing.insert(*id);
+                }
             }
         }
     }
@@ -588,9 +604,41 @@ struct Writer<'a, H> {
     scratch: &'a mut Vec<u8>,
     /// See [`Policy`].
     trusted: PathSet,
+    /// By path, for the block at hand.
+    seats: [Seat; RELAYS],
+}
+
+/// What there is to know about a path when a stripe of a block looks for one.
+#[derive(Clone, Copy, Default)]
+struct Seat {
+    /// It takes a stripe of the block.
+    takes: bool,
+    suspect: bool,
+    /// Stripes of the block that went there.
+    load: usize,
+    /// [`PathFlow::queued_time`](crate::path::PathFlow::queued_time).
+    queued: Duration,
 }
 
 impl<H: Hops> Writer<'_, H> {
+    /// Looks at all paths, once for a block: stripe by stripe it would be done sixteen times.
+    fn look(&mut self, block: &SentBlock) {
+        for path in PathId::all() {
+            self.look_at(path, block);
+        }
+    }
+
+    fn look_at(&mut self, path: PathId, block: &SentBlock) {
+        let p = self.paths.get(path);
+        let len = STRIPE_HEADER_BYTES + block.stripe_len() + TAG_BYTES;
+        self.seats[path.index()] = Seat {
+            takes: usable(p) && p.flow.takes(len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD,
+            suspect: p.suspect,
+            load: block.sent.iter().filter(|s| s.path == path).count(),
+            queued: p.flow.queued_time(),
+        };
+    }
+
     /// First transmission: every stripe on its own path where that path takes it; then, on other paths, what is
     /// missing for the receiver to complete the block. True if nothing is owed afterwards.
     fn send_first(
@@ -607,10 +655,11 @@ impl<H: Hops> Writer<'_, H> {
                 return Ok(true);
             }
         }
+        self.look(block);
         let mut sure = StripeSet::EMPTY;
         for stripe in StripeSet::DATA.union(parity).iter() {
             let path = if policy.parity == RELAYS - SIXTEEN {
-                Some(placement(stripe, block.number)).filter(|path| self.takes(*path, block.stripe_len()))
+                Some(placement(stripe, block.number)).filter(|path| self.seats[path.index()].takes)
             } else {
                 self.best_path(block, stripe, |_, load| load == 0)
             };
@@ -624,12 +673,18 @@ impl<H: Hops> Writer<'_, H> {
             return Ok(true);
         }
         block.mend(sure);
-        self.send_due(id, block)
+        self.send_owed(id, block)
+    }
+
+    /// Sends the stripes that the block owes. True if it owes none afterwards.
+    fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
+        self.look(block);
+        self.send_owed(id, block)
     }
 
     /// Sends the stripes that the block owes, each on the best path that takes it. While there are enough paths without
     /// a doubt they are waited for: what is owed must not stand in the queue of a slow one.
-    fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
+    fn send_owed(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
         for stripe in block.due.iter() {
             let any = self.trusted.len() < SIXTEEN;
             let Some(path) = self.best_path(block, stripe, |trusted, _| any || trusted) else {
@@ -644,7 +699,7 @@ impl<H: Hops> Writer<'_, H> {
     /// are trusted and how many stripes of the block they have: one that this stripe was not lost on, one without a
     /// doubt, one with few stripes of this block, the default placement as the tie-break.
     fn best_path(
-        &mut self,
+        &self,
         block: &SentBlock,
         stripe: StripeId,
         wanted: impl Fn(bool, usize) -> bool,
@@ -652,29 +707,18 @@ impl<H: Hops> Writer<'_, H> {
         let tried = block.sent.iter().find(|s| s.stripe == stripe).map(|s| s.path);
         let home = placement(stripe, block.number);
         let mut best = None;
-        for path in PathId::all() {
-            if !self.takes(path, block.stripe_len()) {
-                continue;
-            }
-            let p = self.paths.get(path);
-            let load = block.sent.iter().filter(|s| s.path == path).count();
+        for (path, seat) in PathId::all().zip(&self.seats) {
             let trusted = self.trusted.contains(path);
-            if !wanted(trusted, load) {
+            if !seat.takes || !wanted(trusted, seat.load) {
                 continue;
             }
-            let doubt = p.suspect || !trusted;
-            let rank = (tried == Some(path), doubt, load, p.flow.queued_time(), path != home);
+            let doubt = seat.suspect || !trusted;
+            let rank = (tried == Some(path), doubt, seat.load, seat.queued, path != home);
             if best.as_ref().is_none_or(|(r, _)| rank < *r) {
                 best = Some((rank, path));
             }
         }
         best.map(|(_, path)| path)
-    }
-
-    fn takes(&mut self, path: PathId, stripe_len: usize) -> bool {
-        let p = self.paths.get(path);
-        let len = STRIPE_HEADER_BYTES + stripe_len + TAG_BYTES;
-        usable(p) && p.flow.takes(len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD
     }
 
     /// Copies a stripe behind the record headroom of its hop and seals it there.
@@ -738,7 +782,8 @@ impl<H: Hops> Writer<'_, H> {
         if block.sent.iter().any(|s| s.stripe == stripe) {
             self.stats.stripes_resent += 1;
         }
-        block.record(stripe, path, p.flow.sent(), self.now);
+        block.record(stripe, path, self.paths.get(path).flow.sent(), self.now);
+        self.look_at(path, block);
         Ok(())
     }
 }

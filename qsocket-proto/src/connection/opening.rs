@@ -257,6 +257,8 @@ impl Connection {
             streams: BTreeMap::new(),
             sending: BTreeSet::new(),
             sending_cursor: StreamId(0),
+            owing: BTreeSet::new(),
+            holding: BTreeSet::new(),
             held_until: None,
             late: BTreeSet::new(),
             next_local,

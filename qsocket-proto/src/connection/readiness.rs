@@ -135,6 +135,7 @@ impl Connection {
     pub fn set_nodelay(&mut self, id: StreamId, nodelay: bool) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.send.set_nodelay(nodelay);
+            self.holding.insert(id);
         }
     }
 }

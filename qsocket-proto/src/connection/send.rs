@@ -355,6 +355,11 @@ impl SendStream {
         self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes)
     }
 
+    /// Whether a block may be held that is frozen next.
+    pub(crate) fn may_hold(&self) -> bool {
+        !self.nodelay || self.next_block == 0
+    }
+
     /// Notes when the first block might have been frozen for the first time.
     pub(crate) fn look(&mut self, now: Instant) {
         self.frozen_at.get_or_insert(now);
