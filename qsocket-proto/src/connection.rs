@@ -14,6 +14,7 @@
 //!
 //! The way of the bytes: `egress.rs` from the send buffer to the hops, `ingress.rs` from a hop to the reader.
 
+mod buffers;
 mod config;
 mod egress;
 mod error;
@@ -51,6 +52,7 @@ use crate::ids::{
 };
 use crate::open::{Parameters, Refusal};
 use crate::path::PathCounter;
+pub(crate) use buffers::Buffers;
 use keys::{RecvKeys, SendKeys};
 use opening::Opening;
 use packets::{Heard, Speaker, Topic};
@@ -224,6 +226,8 @@ pub struct Connection {
     streams: BTreeMap<StreamId, Stream>,
     /// The memory of all their blocks.
     held: u64,
+    /// For the next blocks, in either direction.
+    buffers: Buffers,
     /// Streams with something to send or unacknowledged.
     sending: BTreeSet<StreamId>,
     /// Behind the stream whose block was frozen last.
@@ -360,10 +364,14 @@ impl Connection {
     }
 
     /// Lets the receiving half of a stream do something that may change what it holds.
-    fn with_recv<R>(&mut self, id: StreamId, work: impl FnOnce(&mut RecvStream) -> R) -> Option<R> {
+    fn with_recv<R>(
+        &mut self,
+        id: StreamId,
+        work: impl FnOnce(&mut RecvStream, &mut Buffers) -> R,
+    ) -> Option<R> {
         let recv = &mut self.streams.get_mut(&id)?.recv;
         let before = recv.memory();
-        let done = work(recv);
+        let done = work(recv, &mut self.buffers);
         self.held = self.held - before + recv.memory();
         Some(done)
     }
@@ -445,7 +453,7 @@ impl Connection {
             offered |= !bytes.is_empty();
             let n = bytes.len().min(stream.send.room(self.config.send_buffer));
             let Some(now) = bytes.get(..n).filter(|b| !b.is_empty()) else { continue };
-            stream.send.write(now);
+            stream.send.write(now, &mut self.buffers);
             taken += n;
         }
         // Never unset here: another may wait, for room or for its FIN.
@@ -524,7 +532,7 @@ impl Connection {
             return;
         }
         let has_fin = stream.recv.has_fin();
-        self.with_recv(id, RecvStream::stop);
+        self.with_recv(id, |recv, _| recv.stop());
         self.patience.retain(|(stream, _)| *stream != id);
         if !has_fin {
             self.speaker.say(Topic::Stop(id), ControlFrame::Stop { stream: id, code });
@@ -696,6 +704,7 @@ impl Connection {
         }
         let quiet = now.duration_since(self.last_heard.max(self.last_ping));
         if quiet >= self.idle / 4 && !self.streams.is_empty() {
+            self.buffers.clear();
             self.last_ping = now;
             self.speaker.say(Topic::Ping, ControlFrame::Ping);
         }
@@ -805,6 +814,9 @@ impl Connection {
         }
         if let Some(stream) = self.streams.remove(&id) {
             self.held -= stream.recv.memory();
+        }
+        if self.streams.is_empty() {
+            self.buffers.clear();
         }
         self.sending.remove(&id);
         self.patience.retain(|(stream, _)| *stream != id);

@@ -178,8 +178,8 @@ impl Connection {
     fn take_opened(&mut self, header: &StripeHeader, plaintext: &[u8]) {
         self.begin_peer_streams(header.stream);
         if self.has_room(header.stream, header.block, header.block_len) {
-            self.with_recv(header.stream, |recv| {
-                recv.insert(header.block, header.block_len, header.stripe, plaintext);
+            self.with_recv(header.stream, |recv, buffers| {
+                recv.insert(header.block, header.block_len, header.stripe, plaintext, buffers);
             });
         }
     }
@@ -232,7 +232,7 @@ impl Connection {
             return;
         }
         self.parking.forget(id, block, &mut self.paths);
-        match self.with_recv(id, |recv| recv.complete(block)).unwrap_or(Ok(0)) {
+        match self.with_recv(id, |recv, _| recv.complete(block)).unwrap_or(Ok(0)) {
             Ok(grown) => self.on_block(now, id, grown, len),
             Err(Misbehaved(what)) => self.misbehaved(now, what),
         }
@@ -429,7 +429,7 @@ impl Connection {
         self.ack_soon_and_wide(now);
         // A stream that was given up before anything of it arrived is opened and over.
         self.begin_peer_streams(id);
-        let Some(done) = self.with_recv(id, |recv| recv.reset(code, final_size)) else { return };
+        let Some(done) = self.with_recv(id, |recv, _| recv.reset(code, final_size)) else { return };
         match done {
             Ok(grown) => {
                 self.flow.arrived += grown;
@@ -480,17 +480,17 @@ impl Connection {
         }
         for said in &ack.streams {
             let Some(stream) = self.streams.get_mut(&said.stream) else { continue };
-            let rtt = &mut self.rtt;
+            let (rtt, buffers) = (&mut self.rtt, &mut self.buffers);
             let mut each = |block: &super::send::SentBlock| {
                 progress = true;
                 if let (false, Some(sent)) = (block.resent, block.last_sent.filter(|sent| *sent >= woke)) {
                     rtt.sample(now.saturating_duration_since(sent));
                 }
             };
-            stream.send.acknowledge(0, said.next, &mut each);
+            stream.send.acknowledge(0, said.next, buffers, &mut each);
             for (start, count) in &said.ranges {
                 let from = said.next + u64::from(*start);
-                stream.send.acknowledge(from, from + u64::from(*count), &mut each);
+                stream.send.acknowledge(from, from + u64::from(*count), buffers, &mut each);
             }
             let done = !stream.send.has_unacked() && !stream.send.has_pending();
             if done {

@@ -1,5 +1,6 @@
 //! The client's side of opening a connection, and the two ways in which a [`Connection`] begins.
 
+use super::buffers::Buffers;
 use super::keys::{RecvKeys, SendKeys};
 use super::packets::Topic;
 use super::parking::Parking;
@@ -255,6 +256,7 @@ impl Connection {
             speaker: super::Speaker::default(),
             heard: super::Heard::default(),
             streams: BTreeMap::new(),
+            buffers: Buffers::default(),
             sending: BTreeSet::new(),
             sending_cursor: StreamId(0),
             owing: BTreeSet::new(),

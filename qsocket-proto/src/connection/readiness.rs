@@ -1,5 +1,6 @@
 //! What a stream can do now, and what its owner may choose while it is open.
 
+use super::buffers::Buffers;
 use super::recv::ReadOutcome;
 use super::{Connection, ReadError, WriteError};
 use crate::ids::StreamId;
@@ -29,7 +30,7 @@ impl Connection {
         limit: usize,
         take: impl FnMut(&[u8]),
     ) -> Result<Option<usize>, ReadError> {
-        let read = self.look(id, |stream| stream.read(limit, take));
+        let read = self.look(id, |stream, buffers| stream.read(limit, buffers, take));
         if let Ok(Some(1..)) = read {
             self.update_windows(id);
         }
@@ -46,13 +47,13 @@ impl Connection {
         limit: usize,
         take: impl FnMut(&[u8]),
     ) -> Result<Option<usize>, ReadError> {
-        self.look(id, |stream| stream.peek(limit, take))
+        self.look(id, |stream, _| stream.peek(limit, take))
     }
 
     fn look(
         &mut self,
         id: StreamId,
-        look: impl FnOnce(&mut super::RecvStream) -> ReadOutcome,
+        look: impl FnOnce(&mut super::RecvStream, &mut Buffers) -> ReadOutcome,
     ) -> Result<Option<usize>, ReadError> {
         let Some(stream) = self.streams.get(&id) else {
             return self.error.clone().map_or(Ok(Some(0)), |cause| Err(ReadError::Lost(cause)));

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::time::Instant;
 
+use super::buffers::Buffers;
 use super::stats::Repairs;
 
 /// How far beyond the first incomplete block a sender may number its blocks. Bounds the bookkeeping for many
@@ -45,7 +46,7 @@ impl From<Malformed> for Misbehaved {
 #[derive(Debug)]
 pub(crate) struct Assembly {
     block_len: u32,
-    /// 16 stripes of room; those in `have` are filled.
+    /// 16 stripes of room; those in `have` are filled, the others may hold anything.
     bytes: Vec<u8>,
     have: StripeSet,
     /// Opened parity, kept until the block is whole.
@@ -56,10 +57,10 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Makes room for a block. Only after one of its stripes opened: the length is then the sender's own word.
-    pub(crate) fn new(block_len: u32) -> Self {
+    pub(crate) fn new(block_len: u32, buffers: &mut Buffers) -> Self {
         Self {
             block_len,
-            bytes: vec![0; stripe_len(block_len as usize) * SIXTEEN],
+            bytes: buffers.filled(stripe_len(block_len as usize) * SIXTEEN),
             have: StripeSet::EMPTY,
             parity: Vec::new(),
             solvable_since: None,
@@ -242,13 +243,15 @@ impl RecvStream {
         block_len: u32,
         stripe: StripeId,
         plaintext: &[u8],
+        buffers: &mut Buffers,
     ) -> Option<&mut Assembly> {
         let room = self.window + self.window / 4 + OVERHEAD_BYTES + u64::from(block_len);
         let assembly = match self.assemblies.entry(block) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::btree_map::Entry::Vacant(slot) => {
-                let assembly = Assembly::new(block_len);
+                let assembly = Assembly::new(block_len, buffers);
                 if self.memory + assembly.memory() > room {
+                    buffers.give(assembly.bytes);
                     return None;
                 }
                 slot.insert(assembly)
@@ -333,7 +336,12 @@ impl RecvStream {
     }
 
     /// Hands over waiting bytes, at most `limit`.
-    pub(crate) fn read(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> ReadOutcome {
+    pub(crate) fn read(
+        &mut self,
+        limit: usize,
+        buffers: &mut Buffers,
+        mut take: impl FnMut(&[u8]),
+    ) -> ReadOutcome {
         let mut taken = 0;
         while let Some(front) = self.queue.front_mut() {
             let waiting = front.bytes.get(front.data.clone()).unwrap_or_default();
@@ -345,7 +353,7 @@ impl RecvStream {
                 break;
             }
             self.memory -= front.memory();
-            self.queue.pop_front();
+            self.queue.pop_front().into_iter().for_each(|whole| buffers.give(whole.bytes));
         }
         self.read += taken as u64;
         self.outcome(taken, limit)
@@ -494,5 +502,34 @@ impl RecvStream {
     /// The blocks of which some stripes are here, oldest first.
     pub(crate) fn partial(&self, stream: StreamId) -> impl Iterator<Item = PartialAck> {
         self.assemblies.iter().map(move |(block, a)| PartialAck { stream, block: *block, have: a.have })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::{ParitySet, parity_stripe};
+
+    #[test]
+    fn what_a_buffer_held_before_does_not_show_in_a_repaired_block() {
+        let len = 5000;
+        let block: Vec<u8> = (0..SIXTEEN * len).map(|i| (i * 31 % 251) as u8).collect();
+        let mut buffers = Buffers::default();
+        buffers.give(vec![0xa5; block.len()]);
+        let mut assembly = Assembly::new(block.len() as u32, &mut buffers);
+        assert_eq!(assembly.bytes()[0], 0xa5, "the buffer is the one that was given");
+        for stripe in StripeSet::DATA.iter().skip(9) {
+            let k = stripe.data_index().unwrap();
+            assembly.insert(stripe, &block[k * len..(k + 1) * len]);
+        }
+        let mut repairs = Repairs::default();
+        assert!(!assembly.solve(0, &mut repairs));
+        for stripe in ParitySet::Mds.parity().iter() {
+            let mut bytes = vec![0; len];
+            parity_stripe(stripe, &block, &mut bytes).unwrap();
+            assembly.insert(stripe, &bytes);
+        }
+        assert!(assembly.solve(0, &mut repairs));
+        assert!(assembly.bytes() == block);
     }
 }

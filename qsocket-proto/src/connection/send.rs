@@ -7,6 +7,7 @@ use crate::stripe::{BlockHeader, BlockKind};
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::buffers::Buffers;
 use super::recv::BLOCK_WINDOW;
 use super::{MAX_HOLD, OPENING_HOLD};
 
@@ -166,7 +167,7 @@ impl SendStream {
     }
 
     /// Takes bytes, as many as `room` says.
-    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn write(&mut self, mut bytes: &[u8], buffers: &mut Buffers) {
         self.pending_bytes += bytes.len();
         while !bytes.is_empty() {
             if self.pending.back().is_none_or(|b| b.len() >= MAX_BLOCK_BYTES) || hit(Point::SmallBlock) {
@@ -175,9 +176,10 @@ impl SendStream {
             }
             let Some(back) = self.pending.back_mut() else { return };
             let (now, later) = bytes.split_at(bytes.len().min(MAX_BLOCK_BYTES - back.len()));
-            if back.capacity() - back.len() < now.len() {
-                // Large writes get a whole block at once; small ones grow it as Vec does.
-                back.reserve(if now.len() > MAX_BLOCK_BYTES / 4 { MAX_BLOCK_BYTES } else { now.len() });
+            // Large writes get a whole block at once; small ones grow it as Vec does.
+            if back.capacity() - back.len() < now.len() && now.len() > MAX_BLOCK_BYTES / 4 {
+                let begun = std::mem::replace(back, buffers.room(MAX_BLOCK_BYTES));
+                back.extend_from_slice(&begun);
             }
             back.extend_from_slice(now);
             bytes = later;
@@ -307,7 +309,13 @@ impl SendStream {
     }
 
     /// Marks the blocks from `start` to below `end` as acknowledged. Calls `each` for every newly acknowledged one.
-    pub(crate) fn acknowledge(&mut self, start: u64, end: u64, mut each: impl FnMut(&SentBlock)) {
+    pub(crate) fn acknowledge(
+        &mut self,
+        start: u64,
+        end: u64,
+        buffers: &mut Buffers,
+        mut each: impl FnMut(&SentBlock),
+    ) {
         let Some(first) = self.blocks.front().map(|b| b.number) else { return };
         let from = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
         let to = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX).min(self.blocks.len());
@@ -316,7 +324,7 @@ impl SendStream {
             self.in_flight_bytes -= block.data_len as usize;
             each(block);
             // The bytes go at once; the entry stays until its turn to leave.
-            block.bytes = Vec::new();
+            buffers.give(std::mem::take(&mut block.bytes));
             block.sent = Vec::new();
             block.due = StripeSet::EMPTY;
         }
@@ -409,7 +417,7 @@ mod tests {
     #[test]
     fn a_receiver_that_has_enough_and_does_not_say_so_is_asked_again() {
         let mut stream = SendStream::new(Vec::new(), 1 << 20, true);
-        stream.write(b"bytes");
+        stream.write(b"bytes", &mut Buffers::default());
         let block = stream.freeze(Instant::now(), 1 << 20, 1, ParitySet::Mds).unwrap();
         assert!(!block.ask_again(), "nothing is known yet");
         block.peer_has = StripeSet::DATA;

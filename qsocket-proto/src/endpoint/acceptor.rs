@@ -4,7 +4,7 @@
 //! lies here is charged to the hop that brought it.
 
 use super::Key;
-use crate::connection::{Accept, Assembly, Config, Hops, ReplyBytes, read_hello, reply_aad};
+use crate::connection::{Accept, Assembly, Buffers, Config, Hops, ReplyBytes, read_hello, reply_aad};
 use crate::crypto::kem;
 use crate::crypto::schedule::{
     Early, EncryptionKey, HeaderHash, KeyAndIv, Keyed, PhaseKeys, Root, TranscriptHash,
@@ -558,7 +558,8 @@ impl Agreed {
         if self.zero.stripe.key.open_in_place(nonce, &aad, &mut plain, tag).is_err() {
             return;
         }
-        let assembly = self.hello.get_or_insert_with(|| Assembly::new(header.block_len));
+        let assembly =
+            self.hello.get_or_insert_with(|| Assembly::new(header.block_len, &mut Buffers::default()));
         if assembly.block_len() == header.block_len && !assembly.have().contains(header.stripe) {
             assembly.insert(header.stripe, &plain);
         }
