@@ -14,6 +14,7 @@ mod paths;
 pub(crate) mod peer;
 pub(crate) mod peers;
 pub(crate) mod place;
+mod principals;
 mod relay;
 pub(crate) mod report;
 pub(crate) mod subject;
@@ -139,7 +140,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let taken = report::taken(rounds, load);
     let (section, text) = if args.relay {
-        let rows = relay::measure(rounds, plan.bytes)?;
+        let mut rows = relay::measure(rounds, plan.bytes)?;
+        rows.extend(principals::measure(rounds, plan.bytes)?);
         (Section::Relay, format!("{taken}{RELAY}\n{}", table::render(&rows, "HAProxy, TLS to TLS", &[])))
     } else if args.paths {
         let rows = paths::measure(rounds, args.quick)?;
@@ -154,7 +156,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// How the table of `--relay` was made.
 const RELAY: &str = " Each transfer goes in one direction. One relay of the 25 is a process of its own with one thread, and so is HAProxy; \
     what either forwarded is divided by the CPU time of its process. Bytes of a relay are those of DATA frames, parity \
-    included; bytes of HAProxy are the application's. The second line is of all 25 relays.\n";
+    included; bytes of HAProxy are the application's. The second line is of all 25 relays. The last lines are of one relay \
+    with a thread for each core and hops that are made by hand.\n";
 
 /// How the table of `--paths` was made.
 const PATHS: &str = " Client and relays are in network namespaces with a link for each relay, which `tc tbf` limits in both \
@@ -165,7 +168,8 @@ const PATHS: &str = " Client and relays are in network namespaces with a link fo
 /// The table beside mutual TLS.
 fn side_by_side(args: &Args, rounds: usize, plan: &Plan) -> Result<String> {
     let lineup = Lineup::start()?;
-    let on_time = Subject::start(QSocket::new(Mode::Mds))?;
+    // Over the same detour, which costs what it costs: what differs is the time it takes.
+    let on_time = Subject::start(QSocket::late(Mode::Mds, LATE.0, Duration::ZERO))?;
     let late = Subject::start(QSocket::late(Mode::Mds, LATE.0, LATE.1))?;
     let counts = if args.quick { Counts::QUICK } else { Counts::WHOLE };
     let subjects = lineup.subjects();

@@ -5,6 +5,7 @@
 
 mod run;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use qsocket::provision::Provision;
 use qsocket_proto::ids::RELAYS;
 use tempfile::TempDir;
 
-pub(crate) use run::Party;
+pub(crate) use run::{Party, keys};
 
 use crate::compare::peers::qsocket::NETWORK;
 
@@ -82,6 +83,11 @@ impl Process {
         cpu(self.child.id())
     }
 
+    /// The same by thread.
+    pub(crate) fn cpu_by_thread(&self) -> Result<BTreeMap<u32, Duration>> {
+        by_thread(self.child.id())
+    }
+
     /// Memory that it has in use, in bytes.
     pub(crate) fn memory(&self) -> Result<u64> {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
@@ -100,13 +106,27 @@ impl Drop for Process {
 
 /// CPU time of all threads of a process that run, as the scheduler counts it.
 pub(crate) fn cpu(process: u32) -> Result<Duration> {
-    let mut total = 0;
+    Ok(by_thread(process)?.values().sum())
+}
+
+fn by_thread(process: u32) -> Result<BTreeMap<u32, Duration>> {
+    let mut threads = BTreeMap::new();
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?;
         // A thread may end meanwhile.
-        let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        total += schedstat.split_whitespace().next().context("schedstat is empty")?.parse::<u64>()?;
+        let Ok(schedstat) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+        let nanos = schedstat.split_whitespace().next().context("schedstat is empty")?.parse()?;
+        let id = task.file_name().to_string_lossy().parse()?;
+        threads.insert(id, Duration::from_nanos(nanos));
     }
-    Ok(Duration::from_nanos(total))
+    Ok(threads)
+}
+
+/// Makes keys of some clients and servers, in a folder that goes with its owner.
+pub(crate) fn provision(clients: u16, servers: u16) -> Result<TempDir> {
+    let folder = TempDir::new()?;
+    Provision::generate(NETWORK, clients, servers)?.save(folder.path())?;
+    Ok(folder)
 }
 
 /// 25 relays in processes of their own, with the keys of some clients and servers.
@@ -122,8 +142,7 @@ impl Relays {
     /// Starts one process for each number in `groups`, with so many of the relays.
     pub(crate) fn start(clients: u16, servers: u16, groups: &[usize]) -> Result<Self> {
         ensure!(groups.iter().sum::<usize>() == RELAYS, "there are {RELAYS} relays");
-        let folder = TempDir::new()?;
-        Provision::generate(NETWORK, clients, servers)?.save(folder.path())?;
+        let folder = provision(clients, servers)?;
         let (mut processes, mut addresses) = (Vec::new(), Vec::new());
         for count in groups {
             let (process, ready) = Process::start(&[
@@ -141,7 +160,7 @@ impl Relays {
 
     /// All keys that the relays know.
     pub(crate) fn keys(&self) -> Result<Provision> {
-        run::keys(self.folder.path())
+        keys(self.folder.path())
     }
 
     /// The folder of the keys.

@@ -27,6 +27,8 @@ use crate::compare::peers::tls::{KeyExchange, Tls};
 pub(crate) enum Party {
     /// Some of the 25 relays, with the keys in a folder
     Relays { folder: PathBuf, first: usize, count: usize },
+    /// The first of the 25 alone, with so many threads
+    Relay { folder: PathBuf, threads: usize },
     /// A server that keeps every stream after the echo of its first byte
     Server { folder: PathBuf, relays: String },
     /// Clients of that server, one for each of so many keys
@@ -53,6 +55,17 @@ impl Party {
                 Self::Relays { folder, first, count } => {
                     relays(&folder, first..first + count, &mut orders).await
                 }
+                Self::Relay { folder, threads } => {
+                    let own =
+                        runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+                    let outcome = match relays_on(&folder, 0..1, &[own.handle().clone()]) {
+                        Ok(relays) => obey(&relays, &mut orders).await,
+                        Err(error) => Err(error),
+                    };
+                    // Not dropped: that would wait, which a task must not.
+                    own.shutdown_background();
+                    outcome
+                }
                 Self::Server { folder, relays } => server(&folder, &relays).await,
                 Self::Client { folder, relays, server, service, keys } => {
                     let target = Target { server, address: service };
@@ -75,7 +88,7 @@ fn say(line: &str) -> Result<()> {
 }
 
 /// All keys of a folder that [`Provision::save`] wrote.
-pub(super) fn keys(folder: &Path) -> Result<Provision> {
+pub(crate) fn keys(folder: &Path) -> Result<Provision> {
     let of = |role: &str| {
         let mut keys: Vec<RaidaKey> = Vec::new();
         loop {
@@ -94,14 +107,26 @@ async fn relays(
     range: std::ops::Range<usize>,
     orders: &mut mpsc::Receiver<String>,
 ) -> Result<()> {
-    let keys = keys(folder)?;
     // One relay has one thread, as a peer that forwards has.
     let threads = if range.len() == 1 { vec![runtime::Handle::current()] } else { relay_threads()? };
+    obey(&relays_on(folder, range, &threads)?, orders).await
+}
+
+fn relays_on(
+    folder: &Path,
+    range: std::ops::Range<usize>,
+    threads: &[runtime::Handle],
+) -> Result<Vec<Relay>> {
+    let keys = keys(folder)?;
     let paths = PathId::all().skip(range.start).take(range.len());
-    let relays: Vec<Relay> = paths
+    paths
         .zip(threads.iter().cycle())
         .map(|(path, on)| relay(&keys, path, Ipv4Addr::LOCALHOST.into(), on, Limits::default()))
-        .collect::<Result<_>>()?;
+        .collect()
+}
+
+/// Does what relays are told.
+async fn obey(relays: &[Relay], orders: &mut mpsc::Receiver<String>) -> Result<()> {
     say(&join(&relays.iter().map(Relay::local_addr).collect::<Vec<_>>()))?;
     while let Some(order) = orders.recv().await {
         let words: Vec<&str> = order.split_whitespace().collect();
@@ -109,7 +134,7 @@ async fn relays(
             ["register", principal, service, ports] => {
                 let (principal, service) = (principal.parse()?, service.parse()?);
                 let ports = parse_addresses(ports)?;
-                for relay in &relays {
+                for relay in relays {
                     let dial = ports.get(relay.path().index()).copied();
                     relay.register(Server { principal, service, dial })?;
                 }

@@ -45,11 +45,11 @@ async fn join(near: TcpStream, to: SocketAddr, by: Duration) -> Result<()> {
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, by: Duration) -> Result<()> {
     let (send, mut way) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
     let reading = async {
+        let mut bytes = vec![0; READ];
         loop {
-            let mut bytes = vec![0; READ];
             let n = from.read(&mut bytes).await?;
-            bytes.truncate(n);
-            if n == 0 || send.send((Instant::now() + by, bytes)).await.is_err() {
+            let read = bytes.get(..n).unwrap_or_default().to_vec();
+            if n == 0 || send.send((Instant::now() + by, read)).await.is_err() {
                 drop(send);
                 return Ok(());
             }
