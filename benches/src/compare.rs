@@ -63,7 +63,7 @@ const FEWEST_ROUNDS: usize = 5;
 const COLDS: usize = 20;
 
 /// P7: so many paths are late, by so much in either direction.
-const LATE: (usize, Duration) = (9, Duration::from_millis(200));
+pub(crate) const LATE: (usize, Duration) = (9, Duration::from_millis(200));
 
 impl Args {
     fn rounds(&self) -> Result<usize> {

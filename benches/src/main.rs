@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p qsocket-benches -- compare [--relay | --paths] [--quick] [--rounds N] [--bytes N] [--write]
 //! cargo run --release -p qsocket-benches -- plots [--quick] [--rounds N] [--write]
-//! cargo run --release -p qsocket-benches -- work <full|adaptive|mds|tls|tcp> [--echoes N] [--bytes N] ...
+//! cargo run --release -p qsocket-benches -- work <full|adaptive|tls|...> [--echoes N] [--bytes N] ...
 //! ```
 
 mod compare;

@@ -1,8 +1,12 @@
 //! One kind of work of one peer, over and over: what a profiler looks at.
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::compare::LATE;
 use crate::compare::figures::{Figure, Mode, Samples};
 use crate::compare::peers::plain::Plain;
 use crate::compare::peers::qsocket::QSocket;
@@ -44,6 +48,10 @@ enum Who {
     Full,
     Adaptive,
     Mds,
+    /// As `mds`, with the late paths of P7
+    Late,
+    /// The same detour without delay
+    Detour,
     Tls,
     Tcp,
 }
@@ -54,6 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Who::Full => Subject::start(QSocket::new(Mode::Full)),
         Who::Adaptive => Subject::start(QSocket::new(Mode::Adaptive)),
         Who::Mds => Subject::start(QSocket::new(Mode::Mds)),
+        Who::Late => Subject::start(QSocket::late(Mode::Mds, LATE.0, LATE.1)),
+        Who::Detour => Subject::start(QSocket::late(Mode::Mds, LATE.0, Duration::ZERO)),
         Who::Tls => Subject::start(Tls::new(KeyExchange::PostQuantum)?),
         Who::Tcp => Subject::start(Plain::new()),
     }?;
@@ -72,9 +82,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         samples.push(subject.measure(&plan)?);
     }
     let of_many = [Figure::ManyClientCpu, Figure::ManyServerCpu, Figure::ManyRelayCpu];
+    let mut out = std::io::stdout().lock();
     for figure in Figure::all().chain(of_many) {
         if let Some(summary) = samples.summary(figure) {
-            println!("{figure}: {}", summary.map(|value| figure.scale(value)));
+            writeln!(out, "{figure}: {}", summary.map(|value| figure.scale(value)))?;
         }
     }
     Ok(())
