@@ -81,7 +81,7 @@ pub const MAX_HOLD: Duration = Duration::from_millis(200);
 
 /// A stream that was opened and not written to waits this long for its first bytes before an empty block opens it:
 /// whoever writes at once saves a block of 25 stripes and its acknowledgement, and whoever waits for the peer to speak first
-/// loses a millisecond.
+/// loses a millisecond. The client's confirmation of a connection waits as long, for the first stream to go with it.
 pub const OPENING_HOLD: Duration = Duration::from_millis(1);
 
 /// Relays whose word ends something: one more than may be missing or lie.
@@ -238,6 +238,8 @@ pub struct Connection {
     holding: BTreeSet<StreamId>,
     /// When the first block that is held leaves at the latest; settled by every `transmit`.
     held_until: Option<Instant>,
+    /// When the client confirms the connection at the latest, if it has not yet.
+    confirm_at: Option<Instant>,
     /// When to look at blocks that are with the peer in part.
     late: BTreeSet<(Instant, StreamId, u64)>,
     next_local: u32,
@@ -740,6 +742,7 @@ impl Connection {
             (self.ack_at.filter(|_| established && !self.control_blocked), "delayed acknowledgement"),
             (self.patience_at(), "patience with data stripes"),
             (self.held_until.filter(|_| established), "small writes and openings that are held"),
+            (self.confirm_at.filter(|_| established), "a confirmation that waits for the first stream"),
             (self.late.first().map(|(at, ..)| *at).filter(|_| established), "something late"),
             (if established { self.probe_at() } else { None }, "something unacknowledged"),
             (if established { Some(self.last_heard + self.idle) } else { None }, "idle limit"),

@@ -45,6 +45,7 @@ impl Connection {
         self.send_reply(now, hops, &mut done);
         if self.is_open() || matches!(self.state, State::Closing) {
             self.end_phases(now);
+            self.confirm_in_company(now);
             self.send_control(now, hops, &mut done);
         }
         if self.is_open() {

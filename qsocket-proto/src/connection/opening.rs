@@ -7,7 +7,8 @@ use super::parking::Parking;
 use super::paths::{Path, Paths};
 use super::stats::Stats;
 use super::{
-    CONFIRM_DEADLINE, Config, Connection, ConnectionError, Event, Flow, Hops, OPEN_DEADLINE, Side, State,
+    CONFIRM_DEADLINE, Config, Connection, ConnectionError, Event, Flow, Hops, OPEN_DEADLINE, OPENING_HOLD,
+    Side, State,
 };
 use crate::control::ControlFrame;
 use crate::crypto::kem;
@@ -262,6 +263,7 @@ impl Connection {
             owing: BTreeSet::new(),
             holding: BTreeSet::new(),
             held_until: None,
+            confirm_at: None,
             late: BTreeSet::new(),
             next_local,
             next_peer,
@@ -383,8 +385,25 @@ impl Connection {
         self.last_heard = now;
         self.last_progress = now;
         self.paths.get_mut(path).alive();
-        self.speaker.say(Topic::Confirm, ControlFrame::Ping);
+        self.confirm_at = Some(now + OPENING_HOLD);
         self.events.push_back(Event::Established);
+    }
+
+    /// Says the PING with which the client confirms, when something else goes out or nothing came to go with it.
+    ///
+    /// Who opens a connection uses it at once: frames for 25 paths are then written once and not twice, and the first
+    /// block does not stand behind them.
+    pub(super) fn confirm_in_company(&mut self, now: Instant) {
+        let Some(at) = self.confirm_at else { return };
+        let room = self.flow.max_send.saturating_sub(self.flow.sent);
+        let streams = self.sending.iter().filter_map(|id| self.streams.get(id));
+        let company = self.speaker.has_due()
+            || self.ack_at.is_some_and(|at| at <= now)
+            || streams.map(|s| &s.send).any(|send| send.can_freeze(now, room));
+        if at <= now || company {
+            self.confirm_at = None;
+            self.speaker.say(Topic::Confirm, ControlFrame::Ping);
+        }
     }
 
     /// The client's first phase-1 frame is in: the connection counts (server).

@@ -70,6 +70,36 @@ fn a_stream_opens_with_its_first_bytes_or_soon_without() {
 }
 
 #[test]
+fn a_client_confirms_with_its_first_bytes_or_soon_without() {
+    let sent = |pair: &mut Pair, client| -> u64 {
+        pair.client(client).stats().paths.iter().map(|path| path.sent_bytes).sum()
+    };
+    let mut pair = Pair::new(5);
+    let client = pair.open();
+    let (start, before) = (pair.now, sent(&mut pair, client));
+    pair.transmit_once(client);
+    assert_eq!(sent(&mut pair, client), before, "the confirmation waits for a stream");
+    let stream = pair.client(client).open(b"echo").unwrap().unwrap();
+    pair.client(client).write(stream, b"hello").unwrap();
+    pair.transmit_once(client);
+    // Each stripe and each copy of the PING in one turn, and nothing is left for a second one.
+    let both = sent(&mut pair, client);
+    assert!(both > before);
+    pair.run_until(|p| p.has_accepted());
+    assert_eq!(pair.now - start, pair.round_trip() / 2);
+    assert_eq!(sent(&mut pair, client), both);
+
+    // Nobody opens a stream: the server need not wait long, and not forget the connection.
+    let mut pair = Pair::new(6);
+    let client = pair.open();
+    let (start, before) = (pair.now, sent(&mut pair, client));
+    pair.run_until(|p| sent(p, client) > before);
+    assert_eq!(pair.now - start, OPENING_HOLD);
+    pair.run_for(CONFIRM_DEADLINE * 2);
+    assert_eq!(pair.server_count(), 1);
+}
+
+#[test]
 fn bytes_arrive_exactly_in_both_directions_with_a_verified_end() {
     let mut pair = Pair::new(2);
     let (up, down) = (pattern(5 * MIB + 17), pattern(3 * MIB + 1));
