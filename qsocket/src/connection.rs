@@ -11,8 +11,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, watch};
+
+/// How long DETACH waits for other frames to travel with: relays need the room of a route that is over no sooner, and an
+/// endpoint that opens one connection after the other saves a record on every hop.
+const DETACH_HOLD: Duration = Duration::from_millis(5);
 
 /// What ends a connection that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +224,10 @@ impl Conn {
             }
         }
         self.health_is(Health::Lost);
-        network.forget(&self);
+        let mut told = network.forget(&self);
+        drop(self);
+        tokio::time::sleep(DETACH_HOLD).await;
+        told.flush(clock::now());
     }
 
     /// Why the connection ended, if it did.

@@ -435,8 +435,8 @@ impl Network {
         self.lock().endpoint.confirmed(handle);
     }
 
-    /// A connection is over.
-    pub(crate) fn forget(&self, conn: &Arc<Conn>) {
+    /// A connection is over. What the relays are told of it is to be flushed, at leisure.
+    pub(crate) fn forget(&self, conn: &Arc<Conn>) -> Sink<'_> {
         let mut sink = Sink::new(self);
         let counted = conn.lock().connection.stats();
         let mut core = self.lock();
@@ -446,7 +446,7 @@ impl Network {
         core.endpoint.forget(conn.handle, &mut sink);
         drop(core);
         self.peers().retain(|_, c| !Arc::ptr_eq(c, conn));
-        sink.flush(clock::now());
+        sink
     }
 
     /// Puts a stream that the peer opened before the application, if the peer may have it.
