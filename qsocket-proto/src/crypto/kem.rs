@@ -42,6 +42,14 @@ impl DecapsulationKey {
     /// A ciphertext that was not made for this key yields an unrelated secret, not an error (FIPS 203 calls it
     /// implicit rejection): the keys derived from it then open nothing.
     pub fn decapsulate(self, ciphertext: &[u8; CIPHERTEXT_BYTES]) -> Secret<32> {
+        #[cfg(feature = "aws-lc-rs")]
+        if let Some(secret) = aws_lc::decapsulate(&self.0, ciphertext) {
+            return secret;
+        }
+        self.decapsulate_portably(ciphertext)
+    }
+
+    fn decapsulate_portably(&self, ciphertext: &[u8; CIPHERTEXT_BYTES]) -> Secret<32> {
         let mut shared = self.0.decapsulate(ciphertext.into());
         let secret = Secret::build(|out| out.copy_from_slice(&shared));
         shared.as_mut_slice().zeroize();
@@ -52,6 +60,32 @@ impl DecapsulationKey {
 impl fmt::Debug for DecapsulationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("kem::DecapsulationKey(..)")
+    }
+}
+
+/// The same with AWS-LC, in a fifth of the time, while a connection waits for it. Keys and ciphertexts are made portably: there
+/// AWS-LC takes its randomness from the system and not from the caller.
+#[cfg(feature = "aws-lc-rs")]
+#[expect(
+    deprecated,
+    reason = "the expanded form is discouraged for files; here it goes from one implementation to the other"
+)]
+mod aws_lc {
+    use super::{CIPHERTEXT_BYTES, Kem, MlKem768, Secret, Zeroize};
+    use aws_lc_rs::kem::{DecapsulationKey, ML_KEM_768};
+    use ml_kem::ExpandedKeyEncoding;
+
+    /// `None` if AWS-LC has no memory.
+    pub(super) fn decapsulate(
+        key: &<MlKem768 as Kem>::DecapsulationKey,
+        ciphertext: &[u8; CIPHERTEXT_BYTES],
+    ) -> Option<Secret<32>> {
+        let mut expanded = key.to_expanded_bytes();
+        let key = DecapsulationKey::new(&ML_KEM_768, &expanded);
+        expanded.as_mut_slice().zeroize();
+        let shared = key.ok()?.decapsulate(ciphertext[..].into()).ok()?;
+        let shared: &[u8; 32] = shared.as_ref().try_into().ok()?;
+        Some(Secret::build(|out| out.copy_from_slice(shared)))
     }
 }
 
@@ -95,6 +129,20 @@ mod tests {
         assert!(secret(1, 2).ct_eq(&secret(1, 2)), "the same randomness repeats the exchange");
         assert!(!secret(1, 2).ct_eq(&secret(3, 2)));
         assert!(!secret(1, 2).ct_eq(&secret(1, 3)));
+    }
+
+    /// Whichever code runs, the secret is one, that of a ciphertext for another key too.
+    #[cfg(feature = "aws-lc-rs")]
+    #[test]
+    fn both_ways_to_decapsulate_agree() {
+        for seed in 0..32 {
+            let key = DecapsulationKey::generate(&mut rng(seed));
+            let (mut ciphertext, secret) = encapsulate(&key.encapsulation_key(), &mut rng(!seed)).unwrap();
+            assert!(aws_lc::decapsulate(&key.0, &ciphertext).unwrap().ct_eq(&secret));
+            ciphertext[usize::from(seed) * 34] ^= 1;
+            let rejected = aws_lc::decapsulate(&key.0, &ciphertext).unwrap();
+            assert!(rejected.ct_eq(&key.decapsulate_portably(&ciphertext)) && !rejected.ct_eq(&secret));
+        }
     }
 
     #[test]
