@@ -39,14 +39,15 @@ fn x(path: PathId) -> u8 {
 /// Cuts a secret into 25 shares. `docs/protocol.md` 3.2.
 ///
 /// Each byte has its own polynomial of degree 15 whose other coefficients are uniform, zero included: a top
-/// coefficient that is never zero would let 15 shares exclude one value of the secret. Draws 15 times 32 bytes.
+/// coefficient that is never zero would let 15 shares exclude one value of the secret. Draws 15 times 32 bytes, at once.
 pub fn split<R: CryptoRng + ?Sized>(secret: &Secret<BYTES>, rng: &mut R) -> Shares {
-    let coefficients: [Secret<BYTES>; SIXTEEN - 1] = std::array::from_fn(|_| Secret::random(rng));
+    let drawn = Secret::<{ (SIXTEEN - 1) * BYTES }>::random(rng);
+    let (coefficients, _) = drawn.expose().as_chunks::<BYTES>();
     Shares(std::array::from_fn(|i| {
         let x = i as u8 + 1;
         Secret::build(|share| {
             for c in coefficients.iter().rev() {
-                field::add(share, c.expose());
+                field::add(share, c);
                 field::scale(share, x);
             }
             field::add(share, secret.expose());

@@ -111,7 +111,9 @@ impl TryRng for Replay {
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        out.copy_from_slice(&self.0.next().expect("split draws 15 blocks"));
+        for block in out.chunks_mut(BYTES) {
+            block.copy_from_slice(&self.0.next().expect("split draws 15 blocks"));
+        }
         Ok(())
     }
 }
