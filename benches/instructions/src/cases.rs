@@ -28,6 +28,8 @@ pub(crate) enum Case {
     Echo,
     /// Streams that are opened, accepted, answered and ended in both directions.
     StreamOpen,
+    /// Connections that are opened, each with a stream and its first byte there and back.
+    Opening,
 }
 
 /// Bytes of one stripe of a whole block.
@@ -40,7 +42,7 @@ const LOST: usize = 9;
 const REPEATS: usize = 16;
 
 impl Case {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::GridEncode,
         Self::MdsEncode,
         Self::MdsDecode,
@@ -48,6 +50,7 @@ impl Case {
         Self::Block,
         Self::Echo,
         Self::StreamOpen,
+        Self::Opening,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -59,6 +62,7 @@ impl Case {
             Self::Block => "block",
             Self::Echo => "echo",
             Self::StreamOpen => "stream-open",
+            Self::Opening => "opening",
         }
     }
 
@@ -71,6 +75,7 @@ impl Case {
             Self::Block => block(),
             Self::Echo => echo(),
             Self::StreamOpen => stream_open(),
+            Self::Opening => opening(),
         }
     }
 }
@@ -167,6 +172,17 @@ fn stream_open() -> Result<()> {
         for _ in 0..REPEATS {
             let stream = pair.open_stream()?;
             pair.end_stream(stream)?;
+        }
+        Ok(())
+    })
+}
+
+fn opening() -> Result<()> {
+    let mut pairs: Vec<Pair> = (0..REPEATS).map(|_| Pair::apart()).collect::<Result<_>>()?;
+    measure(|| {
+        for pair in &mut pairs {
+            pair.dial()?;
+            pair.open_stream()?;
         }
         Ok(())
     })

@@ -155,6 +155,13 @@ pub(crate) struct Pair {
 impl Pair {
     /// With a connection that stands at both ends.
     pub(crate) fn open() -> Result<Self> {
+        let mut pair = Self::apart()?;
+        pair.connect()?;
+        Ok(pair)
+    }
+
+    /// With hops alone.
+    pub(crate) fn apart() -> Result<Self> {
         let now = Instant::now();
         let config = Arc::new(Config::default());
         let rng = |seed| Box::new(ChaCha8Rng::seed_from_u64(seed));
@@ -166,6 +173,17 @@ impl Pair {
             anyhow::Ok(Side { endpoint, connections: BTreeMap::new(), halves: Halves(halves) })
         };
         let mut pair = Self { now, client: side(client, 0)?, server: side(server, 1)? };
+        // The buffers of hops grow once, and hops stand before connections.
+        for half in pair.client.halves.0.iter_mut().chain(&mut pair.server.halves.0) {
+            half.outbox.frame(&Frame::Ping { token: 0 })?;
+            half.carry(now)?;
+            half.each(|_| {})?;
+        }
+        Ok(pair)
+    }
+
+    /// Opens the connection, as far as a client waits for it: it may open streams.
+    pub(crate) fn dial(&mut self) -> Result<()> {
         let dial = Dial {
             client: CLIENT,
             server: SERVER,
@@ -174,14 +192,17 @@ impl Pair {
             relay_set: [9; 32],
             encryption_key: None,
         };
-        let (handle, connection) = pair.client.endpoint.dial(now, dial)?;
-        pair.client.connections.insert(handle, connection);
-        pair.until(|pair| {
+        let (handle, connection) = self.client.endpoint.dial(self.now, dial)?;
+        self.client.connections.insert(handle, connection);
+        self.until(|pair| Ok(pair.client.connection()?.is_open().then_some(())))
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        self.dial()?;
+        self.until(|pair| {
             let server = pair.server.connections.values().next();
-            Ok((pair.client.connection()?.is_open() && server.is_some_and(Connection::is_confirmed))
-                .then_some(()))
-        })?;
-        Ok(pair)
+            Ok(server.is_some_and(Connection::is_confirmed).then_some(()))
+        })
     }
 
     /// Carries everything that can be carried now.
