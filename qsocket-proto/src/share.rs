@@ -7,6 +7,7 @@ mod tests;
 
 pub use merkle::{DEPTH, Proof, Tree, verify};
 
+use self::merkle::Verifier;
 use crate::crypto::secret::Secret;
 use crate::ids::{ConnectionId, PathId, PathSet, RELAYS, SIXTEEN};
 use rand_core::CryptoRng;
@@ -113,12 +114,13 @@ pub fn recover(
     committed: impl FnOnce(&Secret<BYTES>) -> bool,
 ) -> Result<Recovered, RecoverError> {
     let (mut seen, mut liars) = (PathSet::EMPTY, PathSet::EMPTY);
+    let mut verifier = Verifier::new(root, id);
     let mut good = Vec::with_capacity(RELAYS);
     for offer in offered {
         if !seen.insert(offer.path) {
             continue;
         }
-        if verify(root, id, offer.path, offer.share, offer.proof) {
+        if verifier.verify(offer.path, offer.share, offer.proof) {
             good.push((x(offer.path), offer.share));
         } else {
             liars.insert(offer.path);

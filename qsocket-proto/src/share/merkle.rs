@@ -54,13 +54,53 @@ const _: () = assert!(RELAYS <= LEAVES, "every share has a leaf");
 ///
 /// Which side each hash stands on follows from the path's number, so that a proof fits one path only.
 pub fn verify(root: &[u8; 32], id: ConnectionId, path: PathId, share: &Secret<BYTES>, proof: &Proof) -> bool {
-    let mut hash = leaf(id, path, share);
-    for (level, sibling) in proof.iter().enumerate() {
-        let right = path.index() >> level & 1 == 1;
-        hash = if right { node(sibling, &hash) } else { node(&hash, sibling) };
+    Verifier::new(root, id).verify(path, share, proof)
+}
+
+/// Checks shares of one tree, and hashes once what their proofs have in common.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    id: ConnectionId,
+    /// As in [`Tree`]: what is known to be under the root. With a node its sibling, and all above both, are known too.
+    nodes: [Option<[u8; 32]>; 2 * LEAVES],
+}
+
+impl Verifier {
+    pub(super) fn new(root: &[u8; 32], id: ConnectionId) -> Self {
+        let mut nodes = [None; 2 * LEAVES];
+        nodes[1] = Some(*root);
+        Self { id, nodes }
     }
-    // Neither side is secret: a share is 32 uniform bytes, so its hash says nothing about it.
-    hash == *root
+
+    /// As [`verify`]; every hash of the proof has to be the tree's.
+    pub(super) fn verify(&mut self, path: PathId, share: &Secret<BYTES>, proof: &Proof) -> bool {
+        let leaf_at = LEAVES + path.index();
+        let mut own = [[0; 32]; DEPTH];
+        let mut hash = leaf(self.id, path, share);
+        let mut unknown = 0;
+        // Neither side is secret: a share is 32 uniform bytes, so its hash says nothing about it.
+        for (level, (own, sibling)) in own.iter_mut().zip(proof).enumerate() {
+            if self.nodes[leaf_at >> level].is_some() {
+                break;
+            }
+            *own = hash;
+            let right = leaf_at >> level & 1 == 1;
+            hash = if right { node(sibling, &hash) } else { node(&hash, sibling) };
+            unknown = level + 1;
+        }
+        let is = |at: usize, hash: &[u8; 32]| self.nodes[at].is_some_and(|known| known == *hash);
+        let above = proof.iter().enumerate().skip(unknown);
+        if !is(leaf_at >> unknown, &hash)
+            || !above.into_iter().all(|(l, sibling)| is(leaf_at >> l ^ 1, sibling))
+        {
+            return false;
+        }
+        for (level, (own, sibling)) in own.iter().zip(proof).enumerate().take(unknown) {
+            self.nodes[leaf_at >> level] = Some(*own);
+            self.nodes[leaf_at >> level ^ 1] = Some(*sibling);
+        }
+        true
+    }
 }
 
 fn leaf(id: ConnectionId, path: PathId, share: &Secret<BYTES>) -> [u8; 32] {

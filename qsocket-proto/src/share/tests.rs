@@ -463,3 +463,29 @@ proptest! {
         }
     }
 }
+
+/// What is known already is no reason to look less closely: in any order, a share or proof that differs anywhere is
+/// refused, and spoils nothing for those that come behind it.
+#[test]
+fn a_verifier_that_knows_the_tree_in_part_refuses_what_one_that_knows_nothing_does() {
+    let mut rng = rng(77);
+    let shares = split(&Secret::random(&mut rng), &mut rng);
+    let tree = Tree::new(ID, &shares);
+    for round in 0..200u32 {
+        let mut verifier = Verifier::new(&tree.root(), ID);
+        for _ in 0..40 {
+            let p = path((rng.next_u32() % 25) as usize);
+            let (mut share, mut proof) = (*shares.get(p).expose(), tree.proof(p));
+            let (what, byte) = (rng.next_u32() as usize % 12, rng.next_u32() as usize % 32);
+            match what {
+                0 => share[byte] ^= 1,
+                1..=DEPTH => proof[what - 1][byte] ^= 0x80,
+                6 => proof.swap(round as usize % DEPTH, (round as usize + 1) % DEPTH),
+                _ => {}
+            }
+            let share = Secret::new(share);
+            assert_eq!(verifier.verify(p, &share, &proof), what > 6, "round {round}, {p}, {what}");
+            assert_eq!(verify(&tree.root(), ID, p, &share, &proof), what > 6);
+        }
+    }
+}
