@@ -6,6 +6,7 @@
 
 use crate::endpoint::{Network, Reply};
 use crate::health::Health;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use qsocket_files::rng::OsRng;
 use qsocket_net::{Place, Socket, clock};
 use qsocket_proto::call::{Calls, MAX_CALLS};
@@ -493,12 +494,11 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     }
     hop.flush(now);
     let mut keepalive = Keepalive::new(now);
-    // They stand from turn to turn: most turns are a read, and what else may happen costs such a turn no more than a look.
-    let (sleep, doubted) =
-        (tokio::time::sleep_until(keepalive.poll_timeout().into()), hop.doubted.notified());
-    let (drained, newer, leaving) = (drain(hop, &socket), over.cancelled(), left.cancelled());
-    let readable = socket.readable();
-    tokio::pin!(sleep, doubted, drained, newer, leaving, readable);
+    // They stand from turn to turn. Most turns are a read; what is rare has a waker of its own, so that such a turn does not
+    // look at it.
+    let (sleep, readable) = (tokio::time::sleep_until(keepalive.poll_timeout().into()), socket.readable());
+    tokio::pin!(sleep, readable);
+    let mut rare = FuturesUnordered::from_iter([rare(hop, &socket, &over, &left)]);
     let error = loop {
         let now = clock::now();
         match take_records(network, at, &mut inbox, &mut opener, &mut keepalive, now) {
@@ -512,24 +512,26 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
         // The read comes last: it may be ready for ever.
         tokio::select! {
             biased;
-            () = &mut newer => break io::Error::other("the relay built newer hops"),
-            () = &mut leaving => {
-                control(hop, &Frame::Close { reason: CloseReason::Done });
-                break io::Error::other("the relay dials from now on");
-            }
-            () = &mut drained => {
-                drained.set(drain(hop, &socket));
-                match hop.resume(clock::now()) {
-                    Ok(true) => network.drained(),
-                    Ok(false) => {}
-                    Err(error) => break error,
+            Some(what) = rare.next() => match what {
+                Rare::Newer => break io::Error::other("the relay built newer hops"),
+                Rare::Leave => {
+                    control(hop, &Frame::Close { reason: CloseReason::Done });
+                    break io::Error::other("the relay dials from now on");
                 }
-            }
-            () = &mut doubted => {
-                doubted.set(hop.doubted.notified());
-                control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) });
-                sleep.as_mut().reset(keepalive.poll_timeout().into());
-            }
+                Rare::Doubted => {
+                    control(hop, &Frame::Ping { token: keepalive.doubt(clock::now()) });
+                    sleep.as_mut().reset(keepalive.poll_timeout().into());
+                    rare.push(self::rare(hop, &socket, &over, &left));
+                }
+                Rare::Drained => {
+                    match hop.resume(clock::now()) {
+                        Ok(true) => network.drained(),
+                        Ok(false) => {}
+                        Err(error) => break error,
+                    }
+                    rare.push(self::rare(hop, &socket, &over, &left));
+                }
+            },
             () = &mut sleep => {
                 match keepalive.handle_timeout(clock::now()) {
                     Beat::Nothing => {}
@@ -548,6 +550,28 @@ async fn run(network: &Arc<Network>, path: PathId, ready: Ready) -> io::Error {
     };
     hops.leave(network, at, &socket);
     error
+}
+
+/// What happens to a hop beside what it reads.
+enum Rare {
+    /// It has to make way for newer ones.
+    Newer,
+    /// It is not needed any more.
+    Leave,
+    /// The socket takes more of what is stuck.
+    Drained,
+    /// Somebody doubts that the other end lives.
+    Doubted,
+}
+
+async fn rare(hop: &Hop, socket: &Socket, over: &CancellationToken, left: &CancellationToken) -> Rare {
+    tokio::select! {
+        biased;
+        () = over.cancelled() => Rare::Newer,
+        () = left.cancelled() => Rare::Leave,
+        () = drain(hop, socket) => Rare::Drained,
+        () = hop.doubted.notified() => Rare::Doubted,
+    }
 }
 
 /// Waits until the socket takes more of what is stuck; for ever if nothing is.
