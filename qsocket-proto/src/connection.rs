@@ -268,6 +268,8 @@ pub struct Connection {
     /// Since when this process has run without a long break: round trips are measured from here on.
     woke: Instant,
     last_heard: Instant,
+    /// When the last ACK came.
+    last_ack: Instant,
     last_ping: Instant,
     idle: Duration,
     deadline: Option<Instant>,

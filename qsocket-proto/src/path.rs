@@ -11,14 +11,23 @@ use std::time::{Duration, Instant};
 /// burst is never dropped by an idle relay.
 pub const INITIAL_WINDOW: u64 = 256 * 1024;
 
-/// The smallest window: two stripes of the largest block, so that a path that was bad can prove itself again.
-pub const MIN_WINDOW: u64 = 32 * 1024;
+/// The smallest window: two stripes of the largest block with their heads, so that a path that was bad can prove itself again
+/// and a slow link has the next one when the one before has left.
+pub const MIN_WINDOW: u64 = 33 * 1024;
 
 /// The largest window: 8 MiB is 1 Gbit/s at 67 ms on one path of 25.
 pub const MAX_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// What the window grows by in a round trip once it has been halved: one stripe of the largest block.
 pub const STEP: u64 = 16 * 1024;
+
+/// The queue of its own bytes that a path is given: more than acknowledgements wait for company (11.1) and schedulers are late,
+/// so that a link never runs dry, and less than links usually buffer, so that the hop's TCP need not lose anything to find
+/// its rate.
+pub const OWN_QUEUE: Duration = Duration::from_millis(30);
+
+/// How long the least round trip of a path is believed. Then the path sends little until it is measured anew.
+const BASE_LASTS: Duration = Duration::from_secs(10);
 
 /// The round trip that a path is assumed to have before the first sample (RFC 9002, section 6.2.2).
 pub const INITIAL_RTT: Duration = Duration::from_millis(333);
@@ -81,13 +90,45 @@ pub struct PathFlow {
     rttvar: Duration,
     /// The last sample: a queue that grows shows in it before it shows in the smoothed time.
     latest: Duration,
-    markers: VecDeque<(u64, Instant)>,
+    /// The least sample and when it was, as long as [`BASE_LASTS`].
+    base: Option<(Duration, Instant)>,
+    /// Bytes a second: the most that it carried in a round trip lately.
+    rate: Option<f64>,
+    /// The median of what the connection's paths have for a base: no path is held to less.
+    usual: Duration,
+    /// The median of their round trips.
+    median: Duration,
+    /// The least sample is too old: little is sent until something behind this byte number was measured.
+    measuring: Option<u64>,
+    /// Round trips of what was sent below this number have had their effect on the window.
+    shrunk: u64,
+    markers: VecDeque<Marker>,
     /// The highest byte number that the peer is expected to report. ACKs alone are answered by nobody.
     awaited: u64,
     /// When the wait for an acknowledgement began; `None` while nothing is awaited.
     waiting_since: Option<Instant>,
     /// Timeouts in a row.
     backoff: u32,
+}
+
+/// How much of a path's own bytes stands before what is sent on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    /// Less than half of what it may be.
+    Short,
+    /// No more than it may be.
+    Enough,
+    Long,
+}
+
+/// When a byte was sent.
+#[derive(Clone, Copy, Debug)]
+struct Marker {
+    /// One past its number.
+    end: u64,
+    at: Instant,
+    /// What was in flight then, it included.
+    in_flight: u64,
 }
 
 impl Default for PathFlow {
@@ -113,6 +154,12 @@ impl PathFlow {
             srtt: None,
             rttvar: Duration::ZERO,
             latest: Duration::ZERO,
+            base: None,
+            rate: None,
+            usual: Duration::ZERO,
+            median: Duration::ZERO,
+            measuring: None,
+            shrunk: 0,
             markers: VecDeque::new(),
             awaited: 0,
             waiting_since: None,
@@ -122,7 +169,11 @@ impl PathFlow {
 
     /// How many payload bytes may be sent now.
     pub fn room(&self) -> u64 {
-        self.window.saturating_sub(self.in_flight())
+        self.usable_window().saturating_sub(self.in_flight())
+    }
+
+    fn usable_window(&self) -> u64 {
+        if self.measuring.is_some() { MIN_WINDOW } else { self.window }
     }
 
     /// Counts `bytes` of DATA payload and returns the offset that their frame carries.
@@ -137,9 +188,9 @@ impl PathFlow {
         // Of what is in flight, not of the window: a path that is new and slow shows it in its first few frames.
         let apart = self.in_flight() / 4;
         if self.markers.len() < MARKERS
-            && self.markers.back().is_none_or(|(last, _)| self.sent - last >= apart)
+            && self.markers.back().is_none_or(|last| self.sent - last.end >= apart)
         {
-            self.markers.push_back((self.sent, now));
+            self.markers.push_back(Marker { end: self.sent, at: now, in_flight: self.in_flight() });
         }
         offset
     }
@@ -169,14 +220,17 @@ impl PathFlow {
         let missing = self.end - self.received;
         outcome.lost_bytes = missing.saturating_sub(self.lost);
         self.lost = missing;
-        while let Some(&(mark, at)) = self.markers.front()
-            && mark <= self.end
+        let mut newest = None;
+        while let Some(marker) = self.markers.front().copied()
+            && marker.end <= self.end
         {
-            outcome.rtt = Some(now.saturating_duration_since(at));
+            newest = Some(marker);
             self.markers.pop_front();
         }
-        if let Some(rtt) = outcome.rtt {
-            self.sample(rtt);
+        if let Some(marker) = newest {
+            let rtt = now.saturating_duration_since(marker.at);
+            outcome.rtt = Some(rtt);
+            self.sample(now, rtt, marker);
         }
         if outcome.newly_acked + arrived > 0 {
             self.backoff = 0;
@@ -189,7 +243,11 @@ impl PathFlow {
             }
         } else if arrived > 0 && self.end > self.recovery && before >= self.window / 2 {
             // Growth only while the window is what holds the sender back (RFC 9002, section 7.8).
-            let grow = if self.slow_start { arrived } else { (STEP * arrived / self.window).max(1) };
+            let grow = match self.queue() {
+                Queue::Short if self.slow_start => arrived,
+                Queue::Short | Queue::Enough => (STEP * arrived / self.window).max(1),
+                Queue::Long => 0,
+            };
             self.window = (self.window + grow).min(MAX_WINDOW);
         }
         outcome
@@ -230,6 +288,7 @@ impl PathFlow {
         self.recovery = self.sent;
         (self.srtt, self.rttvar, self.backoff) = (None, Duration::ZERO, 0);
         (self.lost_at, self.halved) = (None, None);
+        (self.base, self.rate, self.measuring, self.shrunk) = (None, None, None, self.sent);
     }
 
     /// Payload bytes that were sent and neither reported nor given up.
@@ -247,9 +306,17 @@ impl PathFlow {
         self.in_flight() == 0 || self.room() >= bytes as u64
     }
 
+    /// Whether a frame with `bytes` of payload may be sent now that belongs to what other paths take at this moment: then this
+    /// one may be behind them by half a window.
+    pub fn takes_behind(&self, bytes: usize) -> bool {
+        let window = self.usable_window();
+        self.in_flight() == 0 || self.in_flight() + bytes as u64 <= window + window / 2
+    }
+
     /// How long what is in flight will take, roughly: the measure by which paths are compared.
     pub fn queued_time(&self) -> Duration {
-        self.rtt().mul_f64(self.in_flight() as f64 / self.window as f64)
+        let rate = self.rate.unwrap_or_else(|| self.window as f64 / self.rtt().as_secs_f64());
+        Duration::from_secs_f64((self.in_flight() as f64 / rate.max(1.0)).min(1e3))
     }
 
     /// Payload bytes that may be in flight.
@@ -285,25 +352,72 @@ impl PathFlow {
         let overdue = self.backoff > 0
             || self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.timeout() / 2);
         let lossy = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) < calm);
-        !overdue && !lossy && srtt.max(self.latest) <= median * 3 / 2 + WELL_FLOOR
+        let near = self.base().is_none_or(|base| base <= median * 3 / 2 + WELL_FLOOR);
+        !overdue && !lossy && near && srtt.max(self.latest) <= self.longest(median)
     }
 
-    /// When what was sent at `sent` is late: its acknowledgement usually comes by then. `None` before anything was
-    /// measured.
-    pub fn late_at(&self, sent: Instant) -> Option<Instant> {
-        Some(sent + self.srtt? + self.rttvar.max(LATE_FLOOR))
+    /// The longest round trip with which a path is well: what the sender's own queue adds is no illness.
+    pub fn longest(&self, median: Duration) -> Duration {
+        median.max(self.aim()) * 3 / 2 + WELL_FLOOR
     }
 
-    /// Whether what was sent at `sent` is late and the path does not move: a path whose queue grows acknowledges late,
-    /// but it acknowledges.
-    pub fn is_late(&self, now: Instant, sent: Instant) -> bool {
-        let still = self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.rtt() / 2);
-        still && self.late_at(sent).is_some_and(|at| at <= now)
+    /// When the path is late if nothing more comes: the first that it owes is older than its acknowledgement usually is, and
+    /// nothing came for half a round trip, because a path whose queue grows acknowledges late, but it acknowledges. What was
+    /// sent behind it on the same hop comes later still. `None` while nothing is owed, or before anything was measured.
+    pub fn late_at(&self) -> Option<Instant> {
+        let since = self.waiting_since?;
+        // What was sent last may have no marker.
+        let first = self.markers.front().map_or(since, |marker| marker.at);
+        let overdue = first + self.srtt? + self.rttvar.max(LATE_FLOOR);
+        Some(overdue.max(since + self.rtt() / 2))
     }
 
-    /// Smoothing of RFC 9002, section 5.3.
-    fn sample(&mut self, rtt: Duration) {
+    /// Takes the medians of the paths' [`base`](Self::base) and round trips.
+    pub fn set_usual(&mut self, base: Duration, rtt: Duration) {
+        (self.usual, self.median) = (base, rtt);
+    }
+
+    /// The least round trip lately.
+    pub fn base(&self) -> Option<Duration> {
+        self.base.map(|(base, _)| base)
+    }
+
+    /// The round trip that the window aims at: bytes that wait behind others of the same sender arrive no earlier.
+    fn aim(&self) -> Duration {
+        // What all paths have in common is not this one's queue: who gives way to others alone gets nothing.
+        (self.base().unwrap_or_default().max(self.usual) + OWN_QUEUE).max(self.median * 5 / 4)
+    }
+
+    /// How the last sample compares with what is aimed at.
+    fn queue(&self) -> Queue {
+        if self.base.is_none() {
+            return Queue::Short;
+        }
+        match self.latest {
+            latest if latest > self.aim() => Queue::Long,
+            latest if latest > self.aim() - OWN_QUEUE / 2 => Queue::Enough,
+            _ => Queue::Short,
+        }
+    }
+
+    /// Takes a sample of the round trip. Smoothing is that of RFC 9002, section 5.3.
+    fn sample(&mut self, now: Instant, rtt: Duration, marker: Marker) {
+        let measured = self.measuring.is_some_and(|from| marker.end > from);
+        if measured || self.base().is_none_or(|base| rtt <= base) {
+            self.base = Some((rtt, now));
+            self.measuring = None;
+        } else if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) > BASE_LASTS) {
+            self.measuring.get_or_insert(self.sent);
+        }
         self.latest = rtt;
+        let rate = marker.in_flight as f64 / rtt.as_secs_f64().max(1e-6);
+        self.rate = Some(self.rate.map_or(rate, |before| rate.max(before - (before - rate) / 8.0)));
+        if self.queue() == Queue::Long && marker.end > self.shrunk {
+            // What was in flight divided by how long it took is the rate; at most half at once, one sample may be noise.
+            let fits = (marker.in_flight as f64 * self.aim().as_secs_f64() / rtt.as_secs_f64()) as u64;
+            self.window = fits.max(self.window / 2).max(MIN_WINDOW).min(self.window);
+            self.shrunk = self.sent;
+        }
         match self.srtt {
             None => (self.srtt, self.rttvar) = (Some(rtt), rtt / 2),
             Some(srtt) => {

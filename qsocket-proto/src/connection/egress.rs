@@ -353,7 +353,12 @@ impl Connection {
             let any = policy.trusted.len() < SIXTEEN;
             let ready = |paths: &Paths, hops: &mut H| {
                 let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
-                paths.iter().any(|(id, p)| may(id, p) && p.flow.room() > 0 && hops.room(p.at(id)) > 0)
+                let may = paths.iter().filter(|(id, p)| may(*id, p));
+                let (room, all) = may.fold((0, 0), |(room, all), (id, p)| {
+                    (room + usize::from(p.flow.room() > 0 && hops.room(p.at(id)) > 0), all + 1)
+                });
+                // All of them get a stripe, and the median path says how fast.
+                room > if policy.full { all / 2 } else { 0 }
             };
             if !ready(&self.paths, hops) {
                 done.blocked = true;
@@ -468,6 +473,8 @@ impl Connection {
         let arrived = |s: &Sent| s.stripe.data_index().is_none() && paths.get(s.path).flow.acked() >= s.end;
         let parity = block.sent.iter().filter(|s| arrived(s)).map(|s| s.stripe).collect();
         let unopened = !is_complete(block.peer_has.union(parity));
+        // A peer that says nothing is late with everything, and no path is to blame.
+        let heard = now.checked_sub(SILENCE).map_or(self.last_ack, |before| self.last_ack.max(before));
         let (mut late, mut times) = (PathSet::EMPTY, Vec::with_capacity(RELAYS));
         let on_the_way = block.outstanding(|s| {
             let path = paths.get(s.path);
@@ -477,11 +484,12 @@ impl Connection {
             if path.flow.acked() >= s.end {
                 return s.stripe.data_index().is_none() && unopened;
             }
-            if path.flow.is_late(now, s.at) {
+            let late_at = path.flow.late_at();
+            if late_at.is_some_and(|at| at <= heard) {
                 late.insert(s.path);
                 return false;
             }
-            times.extend(path.flow.late_at(s.at));
+            times.extend(late_at);
             true
         });
         for path in late.iter() {
@@ -538,6 +546,8 @@ struct Policy {
     set: ParitySet,
     /// Parity stripes beside the 16 data stripes.
     parity: usize,
+    /// Every path is to get a stripe.
+    full: bool,
     /// The paths whose stripes count towards completeness. With 16 good paths a block never waits for a bad one:
     /// what goes on the others is a bonus.
     trusted: PathSet,
@@ -582,9 +592,12 @@ impl Policy {
             // that is known here.
             Redundancy::Adaptive => (2 * doubtful.len()).min(RELAYS - SIXTEEN),
         };
-        Self { set, parity, trusted }
+        Self { set, parity, full: redundancy == Redundancy::Full, trusted }
     }
 }
+
+/// How long a peer may say nothing before what it did not say is late: as long as an acknowledgement waits for company.
+const SILENCE: Duration = MAX_ACK_DELAY;
 
 /// How soon a block is looked at again of which a path is late that still moves: a timer's granularity, so that nobody
 /// keeps an endpoint busy with looking.
@@ -614,6 +627,8 @@ struct Writer<'a, H> {
 struct Seat {
     /// It takes a stripe of the block.
     takes: bool,
+    /// It takes one, or does as a path that may be behind the others.
+    takes_behind: bool,
     suspect: bool,
     /// Stripes of the block that went there.
     load: usize,
@@ -632,8 +647,10 @@ impl<H: Hops> Writer<'_, H> {
     fn look_at(&mut self, path: PathId, block: &SentBlock) {
         let p = self.paths.get(path);
         let len = STRIPE_HEADER_BYTES + block.stripe_len() + TAG_BYTES;
+        let room = usable(p) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD;
         self.seats[path.index()] = Seat {
-            takes: usable(p) && p.flow.takes(len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD,
+            takes: room && p.flow.takes(len),
+            takes_behind: room && p.flow.takes_behind(len),
             suspect: p.suspect,
             load: block.sent.iter().filter(|s| s.path == path).count(),
             queued: p.flow.queued_time(),
@@ -660,7 +677,10 @@ impl<H: Hops> Writer<'_, H> {
         let mut sure = StripeSet::EMPTY;
         for stripe in StripeSet::DATA.union(parity).iter() {
             let path = if policy.parity == RELAYS - SIXTEEN {
-                Some(placement(stripe, block.number)).filter(|path| self.seats[path.index()].takes)
+                Some(placement(stripe, block.number)).filter(|path| {
+                    let seat = self.seats[path.index()];
+                    if policy.full { seat.takes_behind } else { seat.takes }
+                })
             } else {
                 self.best_path(block, stripe, |_, load| load == 0)
             };

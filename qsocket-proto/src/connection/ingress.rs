@@ -452,6 +452,7 @@ impl Connection {
     fn on_ack(&mut self, now: Instant, ack: &Ack) {
         let mut progress = false;
         self.notice_sleep(now);
+        self.last_ack = now;
         let woke = self.woke;
         for (count, path_id) in ack.paths.iter().zip(PathId::all()) {
             let Some(count) = count else { continue };
@@ -462,6 +463,7 @@ impl Connection {
                 path.suspect = false;
             }
         }
+        self.paths.settle_usual();
         if let Some(rtt) = self.paths.sixteenth_rtt() {
             self.rtt.assume(rtt);
         }

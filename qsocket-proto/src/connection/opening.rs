@@ -295,6 +295,7 @@ impl Connection {
             last_progress: now,
             woke: now,
             last_heard: now,
+            last_ack: now,
             last_ping: now,
             idle: config.idle,
             deadline: None,

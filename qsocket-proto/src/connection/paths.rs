@@ -200,6 +200,17 @@ impl Paths {
         if rtts.is_empty() { Duration::ZERO } else { *rtts.select_nth_unstable(middle).1 }
     }
 
+    /// Tells each path what is usual.
+    pub(crate) fn settle_usual(&mut self) {
+        let mut bases: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.base()).collect();
+        let middle = bases.len() / 2;
+        if !bases.is_empty() {
+            let usual = *bases.select_nth_unstable(middle).1;
+            let rtt = self.median_rtt();
+            self.all.iter_mut().for_each(|p| p.flow.set_usual(usual, rtt));
+        }
+    }
+
     /// The round trip of the sixteenth fastest path, once so many are measured: what a block takes.
     pub(crate) fn sixteenth_rtt(&self) -> Option<Duration> {
         let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();

@@ -18,7 +18,6 @@ pub(crate) struct Sent {
     pub(crate) path: PathId,
     /// End of its frame in the path's byte count.
     pub(crate) end: u64,
-    pub(crate) at: Instant,
 }
 
 /// A block whose bytes, length, offset, FIN and padding are settled for good.
@@ -86,10 +85,10 @@ impl SentBlock {
         self.last_sent = Some(now);
         match self.sent.iter_mut().find(|s| s.stripe == stripe) {
             Some(s) => {
-                *s = Sent { stripe, path, end, at: now };
+                *s = Sent { stripe, path, end };
                 self.resent = true;
             }
-            None => self.sent.push(Sent { stripe, path, end, at: now }),
+            None => self.sent.push(Sent { stripe, path, end }),
         }
     }
 }

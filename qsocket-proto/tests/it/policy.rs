@@ -6,6 +6,7 @@ use crate::sim::net::{Net, SERVER_A};
 use crate::sim::program::{Job, Kind};
 use crate::sim::relay::Numbers;
 use qsocket_proto::connection::{Config, ParityPolicy, Redundancy};
+use qsocket_proto::ids::RELAYS;
 use std::time::Duration;
 
 /// What happens to the relays while a transfer is under way.
@@ -141,6 +142,59 @@ fn every_parity_policy_is_exact_under_stress() {
             for redundancy in [Redundancy::Full, Redundancy::Adaptive] {
                 run(820, 3_000_000, stress, (parity, redundancy));
             }
+        }
+    }
+}
+
+/// The links of the relays in bytes a second: 25 times 20 Mbit/s, or from 4 to 36 Mbit/s, to the same sum.
+fn rates(unequal: bool) -> [u64; RELAYS] {
+    let (least, most) = if unequal { (500_000, 4_500_000) } else { (2_500_000, 2_500_000) };
+    std::array::from_fn(|link| least + (most - least) * link as u64 / (RELAYS as u64 - 1))
+}
+
+/// What part of the links' sum the application gets of what takes them two seconds, behind another second in which their rates
+/// show, and how many stripes a block takes.
+fn share(seed: u64, unequal: bool, redundancy: Redundancy) -> (f64, f64) {
+    let delay = Duration::from_millis(2);
+    let mut net = Net::new(seed, Speed { rate: 2_500_000, delay });
+    let config = || Config { redundancy, ..Config::default() };
+    let server = net.server(SERVER_A, config());
+    let client = net.client(1, config(), Numbers::default());
+    net.settle();
+    let rates = rates(unequal);
+    for (relay, rate) in rates.into_iter().enumerate() {
+        net.world.set_speed(net.relays[relay].id, Speed { rate, delay });
+    }
+    let sum = rates.iter().sum::<u64>();
+    let bytes = sum * 3;
+    let job = Job { kind: Kind::Sink, ..Job::echo(seed, bytes) };
+    let handle = net.connect(&client, SERVER_A, vec![job]);
+    net.run_until(LONG, "the first second", |_| server.node.borrow().taken(1) >= sum);
+    let (begun, before) = (net.world.elapsed(), server.node.borrow().taken(1));
+    net.run_until(LONG, "all bytes", |_| server.node.borrow().taken(1) == bytes);
+    let took = (net.world.elapsed() - begun).as_secs_f64();
+    let stats = client.with(handle, |live| live.connection.stats());
+    ((bytes - before) as f64 / took / sum as f64, stats.stripes_sent as f64 / stats.blocks_sent as f64)
+}
+
+/// A queue that a sender makes by itself is no illness of a path: with nothing wrong, links of any rate are filled, and what
+/// parity is sent leaves room for data.
+#[test]
+fn links_that_are_full_of_our_own_bytes_are_well() {
+    for (unequal, redundancy, least, most) in [
+        (false, Redundancy::Adaptive, 0.64, 22.0),
+        (false, Redundancy::Full, 0.62, 25.0),
+        // Slow paths that were thought ill took parity to 22.
+        (true, Redundancy::Adaptive, 0.49, 20.6),
+        (true, Redundancy::Full, 0.49, 25.0),
+    ] {
+        for seed in 840..843 {
+            let (share, stripes) = share(seed, unequal, redundancy);
+            let what = format!(
+                "unequal {unequal}, {redundancy:?}, seed {seed}: {share:.3} of the links, {stripes:.1} stripes a block"
+            );
+            println!("{what}");
+            assert!(share >= least && stripes <= most, "{what}");
         }
     }
 }
