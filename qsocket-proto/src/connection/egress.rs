@@ -13,6 +13,7 @@ use crate::fault_points::{Point, hit};
 use crate::frame::{DATA_OVERHEAD, Frame};
 use crate::grid::{self, ParitySet, StripeId, StripeSet, is_complete, placement};
 use crate::ids::{PathId, PathSet, RELAYS, SIXTEEN, StreamId};
+use crate::path::PathFlow;
 use crate::stripe::{CONTROL_HEADER_BYTES, MAX_CONTROL_BYTES, STRIPE_HEADER_BYTES, StripeHeader, TAG_BYTES};
 use std::time::{Duration, Instant};
 
@@ -627,8 +628,6 @@ struct Writer<'a, H> {
 struct Seat {
     /// It takes a stripe of the block.
     takes: bool,
-    /// It takes one, or does as a path that may be behind the others.
-    takes_behind: bool,
     suspect: bool,
     /// Stripes of the block that went there.
     load: usize,
@@ -645,16 +644,21 @@ impl<H: Hops> Writer<'_, H> {
     }
 
     fn look_at(&mut self, path: PathId, block: &SentBlock) {
+        let takes = self.takes(path, block, PathFlow::takes);
         let p = self.paths.get(path);
-        let len = STRIPE_HEADER_BYTES + block.stripe_len() + TAG_BYTES;
-        let room = usable(p) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD;
         self.seats[path.index()] = Seat {
-            takes: room && p.flow.takes(len),
-            takes_behind: room && p.flow.takes_behind(len),
+            takes,
             suspect: p.suspect,
             load: block.sent.iter().filter(|s| s.path == path).count(),
             queued: p.flow.queued_time(),
         };
+    }
+
+    /// Whether a path takes a stripe of the block; `flow` says whether its window does.
+    fn takes(&mut self, path: PathId, block: &SentBlock, flow: impl Fn(&PathFlow, usize) -> bool) -> bool {
+        let p = self.paths.get(path);
+        let len = STRIPE_HEADER_BYTES + block.stripe_len() + TAG_BYTES;
+        usable(p) && flow(&p.flow, len) && self.hops.room(p.at(path)) >= len + DATA_OVERHEAD
     }
 
     /// First transmission: every stripe on its own path where that path takes it; then, on other paths, what is
@@ -673,19 +677,23 @@ impl<H: Hops> Writer<'_, H> {
                 return Ok(true);
             }
         }
-        self.look(block);
+        let everywhere = policy.parity == RELAYS - SIXTEEN;
+        if !everywhere {
+            self.look(block);
+        }
         let mut sure = StripeSet::EMPTY;
         for stripe in StripeSet::DATA.union(parity).iter() {
-            let path = if policy.parity == RELAYS - SIXTEEN {
-                Some(placement(stripe, block.number)).filter(|path| {
-                    let seat = self.seats[path.index()];
-                    if policy.full { seat.takes_behind } else { seat.takes }
-                })
+            let path = if everywhere {
+                let flow = if policy.full { PathFlow::takes_behind } else { PathFlow::takes };
+                Some(placement(stripe, block.number)).filter(|path| self.takes(*path, block, flow))
             } else {
                 self.best_path(block, stripe, |_, load| load == 0)
             };
             let Some(path) = path else { continue };
             self.send(id, block, stripe, path, true)?;
+            if !everywhere {
+                self.look_at(path, block);
+            }
             if self.trusted.contains(path) {
                 sure.insert(stripe);
             }
@@ -694,24 +702,20 @@ impl<H: Hops> Writer<'_, H> {
             return Ok(true);
         }
         block.mend(sure);
-        self.send_owed(id, block)
-    }
-
-    /// Sends the stripes that the block owes. True if it owes none afterwards.
-    fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
-        self.look(block);
-        self.send_owed(id, block)
+        self.send_due(id, block)
     }
 
     /// Sends the stripes that the block owes, each on the best path that takes it. While there are enough paths without
     /// a doubt they are waited for: what is owed must not stand in the queue of a slow one.
-    fn send_owed(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
+    fn send_due(&mut self, id: StreamId, block: &mut SentBlock) -> Result<bool, Exhausted> {
+        self.look(block);
         for stripe in block.due.iter() {
             let any = self.trusted.len() < SIXTEEN;
             let Some(path) = self.best_path(block, stripe, |trusted, _| any || trusted) else {
                 return Ok(false);
             };
             self.send(id, block, stripe, path, false)?;
+            self.look_at(path, block);
         }
         Ok(true)
     }
@@ -804,7 +808,6 @@ impl<H: Hops> Writer<'_, H> {
             self.stats.stripes_resent += 1;
         }
         block.record(stripe, path, self.paths.get(path).flow.sent(), self.now);
-        self.look_at(path, block);
         Ok(())
     }
 }
