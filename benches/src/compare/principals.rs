@@ -1,7 +1,7 @@
 //! One relay and many principals: whether it uses all cores, and what those cost who do not send.
 //!
 //! The hops are made by hand, so that clients and servers cost little and one relay is enough. A client sends only what
-//! the server's end of its route has room for, as windows would have it: nothing is dropped.
+//! the relay has room for, as windows would have it in time: nothing is dropped.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use qsocket::{PathId, Principal, RaidaKey};
 use qsocket_files::rng::OsRng;
 use qsocket_proto::crypto::schedule::hop::ImportedKey;
@@ -37,6 +37,9 @@ const FRAME: usize = 16 * 1024;
 
 /// Frames of a client under way: below what a relay queues for a route.
 const UNDER_WAY: usize = 8;
+
+/// Frames under way to one server: half of what a relay queues for a hop.
+const UNDER_WAY_TO_ONE: usize = 128;
 
 /// Servers, so that no hop is all that the relay has to write to.
 const SERVERS: u16 = 4;
@@ -87,8 +90,10 @@ pub(super) fn measure(rounds: usize, bytes: u64) -> Result<Vec<Row>> {
     let at: SocketAddr = at.parse()?;
 
     let (told, mut servers) = mpsc::channel(usize::from(SERVERS));
-    let windows: Arc<BTreeMap<Principal, Semaphore>> =
-        Arc::new(keys.clients.iter().map(|key| (key.principal(), Semaphore::new(UNDER_WAY))).collect());
+    let shared: Vec<_> = (0..SERVERS).map(|_| Arc::new(Semaphore::new(UNDER_WAY_TO_ONE))).collect();
+    let clients = keys.clients.iter().zip(shared.iter().cycle());
+    let windows: Windows = clients.map(|(key, shared)| (key.principal(), Window::new(shared))).collect();
+    let windows = Arc::new(windows);
     let (of_servers, server_keys) = (Arc::clone(&windows), keys.servers);
     thread::Builder::new().name("servers".to_owned()).spawn(move || {
         let ended = current_thread()?.block_on(serve(server_keys, path, of_servers, told));
@@ -165,6 +170,42 @@ fn rows([alone, beside_idle, all]: &[Vec<Cost>; 3], threads: usize) -> Vec<Row> 
             ..Row::default()
         },
     ]
+}
+
+/// What a client may send.
+struct Window {
+    own: Semaphore,
+    /// Of all clients of the server.
+    shared: Arc<Semaphore>,
+}
+
+/// By client.
+type Windows = BTreeMap<Principal, Window>;
+
+impl Window {
+    fn new(shared: &Arc<Semaphore>) -> Self {
+        Self { own: Semaphore::new(UNDER_WAY), shared: Arc::clone(shared) }
+    }
+
+    /// Takes room for a frame, if there is some.
+    fn take(&self) -> bool {
+        let (Ok(own), Ok(shared)) = (self.own.try_acquire(), self.shared.try_acquire()) else { return false };
+        own.forget();
+        shared.forget();
+        true
+    }
+
+    /// Waits for it.
+    async fn wait(&self) -> Result<()> {
+        self.own.acquire().await?.forget();
+        self.shared.acquire().await?.forget();
+        Ok(())
+    }
+
+    fn give(&self, frames: usize) {
+        self.own.add_permits(frames);
+        self.shared.add_permits(frames);
+    }
 }
 
 fn current_thread() -> Result<runtime::Runtime> {
@@ -343,7 +384,7 @@ async fn send_all(
     keys: &[RaidaKey],
     path: PathId,
     servers: &[(Principal, SocketAddr)],
-    windows: &Arc<BTreeMap<Principal, Semaphore>>,
+    windows: &Arc<Windows>,
     bytes: u64,
 ) -> Result<()> {
     let frames = usize::try_from(bytes)? / FRAME / hops.len();
@@ -354,14 +395,11 @@ async fn send_all(
         sending.spawn(async move {
             let window = windows.get(&client).context("a window for each client")?;
             for frame in 0..frames {
-                let free = match window.try_acquire() {
-                    Ok(free) => free,
-                    Err(_) => {
-                        hop.flush().await?;
-                        window.acquire().await?
-                    }
-                };
-                free.forget();
+                if !window.take() {
+                    // What is not sent cannot make room.
+                    hop.flush().await?;
+                    window.wait().await?;
+                }
                 hop.outbox.data(ROUTE, (frame * FRAME) as u32, FRAME, |_| ())?;
                 if hop.outbox.queued_bytes() >= UNDER_WAY * FRAME / 2 {
                     hop.flush().await?;
@@ -369,7 +407,7 @@ async fn send_all(
             }
             hop.flush().await?;
             // All of it arrived when the whole window is free again.
-            let _all = window.acquire_many(UNDER_WAY as u32).await?;
+            let _all = window.own.acquire_many(UNDER_WAY as u32).await?;
             anyhow::Ok(hop)
         });
     }
@@ -385,7 +423,7 @@ async fn send_all(
 async fn serve(
     keys: Vec<RaidaKey>,
     path: PathId,
-    windows: Arc<BTreeMap<Principal, Semaphore>>,
+    windows: Arc<Windows>,
     told: mpsc::Sender<(Principal, SocketAddr)>,
 ) -> Result<()> {
     let mut serving = JoinSet::new();
@@ -406,8 +444,8 @@ async fn serve(
 }
 
 /// Takes what comes, and gives its sender room for as much.
-async fn take(hop: &mut Hop, windows: &BTreeMap<Principal, Semaphore>) -> Result<()> {
-    let mut routes: BTreeMap<RouteId, &Semaphore> = BTreeMap::new();
+async fn take(hop: &mut Hop, windows: &Windows) -> Result<()> {
+    let mut routes: BTreeMap<RouteId, &Window> = BTreeMap::new();
     loop {
         let Hop { opener, inbox, outbox, .. } = hop;
         while let Some(frames) = opener.next_record(inbox)? {
@@ -419,9 +457,10 @@ async fn take(hop: &mut Hop, windows: &BTreeMap<Principal, Semaphore>) -> Result
                     }
                     Frame::Data { route, payload, .. } => {
                         let window = routes.get(&route).context("an unknown route")?;
-                        window.add_permits(payload.len() / FRAME);
+                        window.give(payload.len() / FRAME);
                     }
                     Frame::Detach { route } => _ = routes.remove(&route),
+                    Frame::Close { reason } => bail!("the relay closed the hop: {reason:?}"),
                     Frame::Ping { token } => outbox.frame(&Frame::Pong { token })?,
                     _ => {}
                 }
