@@ -140,8 +140,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let taken = report::taken(rounds, load);
     let (section, text) = if args.relay {
-        let mut rows = relay::measure(rounds, plan.bytes)?;
-        rows.extend(principals::measure(rounds, plan.bytes)?);
+        let (mut rows, proxy) = relay::measure(rounds, plan.bytes)?;
+        rows.extend(principals::measure(rounds, plan.bytes, &proxy)?);
         (Section::Relay, format!("{taken}{RELAY}\n{}", table::render(&rows, "HAProxy, TLS to TLS", &[])))
     } else if args.paths {
         let rows = paths::measure(rounds, args.quick)?;
@@ -157,7 +157,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 const RELAY: &str = " Each transfer goes in one direction. One relay of the 25 is a process of its own with one thread, and so is HAProxy; \
     what either forwarded is divided by the CPU time of its process. Bytes of a relay are those of DATA frames, parity \
     included; bytes of HAProxy are the application's. The second line is of all 25 relays. The last lines are of one relay \
-    with a thread for each core and hops that are made by hand.\n";
+    with a thread for each core and hops that are made by hand; it has, as HAProxy has, all the traffic that there is.\n";
 
 /// How the table of `--paths` was made.
 const PATHS: &str = " Client and relays are in network namespaces with a link for each relay, which `tc tbf` limits in both \

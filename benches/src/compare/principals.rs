@@ -79,8 +79,8 @@ struct Cost {
     busiest: f64,
 }
 
-/// The rows of `--relay` that are about one relay alone.
-pub(super) fn measure(rounds: usize, bytes: u64) -> Result<Vec<Row>> {
+/// The rows of `--relay` that are about one relay alone; `proxy` is what HAProxy forwards for a second of CPU, by round.
+pub(super) fn measure(rounds: usize, bytes: u64, proxy: &[f64]) -> Result<Vec<Row>> {
     let (clients, path) = (u16::try_from(MANY)?, PathId::all().nth(PATH).context("no such relay")?);
     let threads = thread::available_parallelism()?.get();
     let folder = party::provision(clients, SERVERS)?;
@@ -135,10 +135,10 @@ pub(super) fn measure(rounds: usize, bytes: u64) -> Result<Vec<Row>> {
         }
         eprintln!("principals: round {round} of {rounds}");
     }
-    Ok(rows(&costs, threads))
+    Ok(rows(&costs, proxy, threads))
 }
 
-fn rows([alone, beside_idle, all]: &[Vec<Cost>; 3], threads: usize) -> Vec<Row> {
+fn rows([alone, beside_idle, all]: &[Vec<Cost>; 3], proxy: &[f64], threads: usize) -> Vec<Row> {
     let of = |costs: &[Cost], value: fn(&Cost) -> f64| Summary::of(costs.iter().map(value));
     let against = |costs: &[Cost]| {
         let ratios = costs.iter().zip(alone).map(|(cost, alone)| cost.forwarded / alone.forwarded);
@@ -155,6 +155,17 @@ fn rows([alone, beside_idle, all]: &[Vec<Cost>; 3], threads: usize) -> Vec<Row> 
     };
     let idle = MANY - FEW;
     vec![
+        Row {
+            figure: format!(
+                "P8 forwarded by one relay with all the traffic of {FEW} principals, GB a CPU second"
+            ),
+            mode: "one relay".to_owned(),
+            ours: of(alone, |cost| cost.forwarded / 1e9),
+            peer: Summary::of(proxy.iter().map(|forwarded| forwarded / 1e9)).map(|value| (None, value)),
+            ratio: Summary::of(alone.iter().zip(proxy).map(|(cost, proxy)| cost.forwarded / proxy)),
+            goal: Some(Goal::ratio(Bound::AtLeast(1.5))),
+            beside: Vec::new(),
+        },
         row(
             format!("forwarded for {FEW} principals beside {idle} idle ones, GB a CPU second"),
             beside_idle,
