@@ -288,52 +288,35 @@ impl Hop {
             dialled_by: DialledBy::Principal,
             limits: HopLimits::default(),
         };
-        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(usize::MAX));
+        let mut outbox = Outbox::new(usize::MAX);
         let mut dialer = Dialer::new(Instant::now(), dial, imported(key, path), &mut OsRng, &mut outbox);
-        Self::shake(stream, &mut inbox, &mut outbox, |inbox, outbox| {
-            Ok(dialer.handle(Instant::now(), inbox, outbox)?)
-        })
-        .await
-        .map(|(stream, Established { sealer, opener, .. })| Self {
-            stream,
-            sealer,
-            opener,
-            inbox,
-            outbox,
-        })
+        let step =
+            |inbox: &mut Inbox, outbox: &mut Outbox| Ok(dialer.handle(Instant::now(), inbox, outbox)?);
+        Self::shake(stream, outbox, step).await
     }
 
     /// Answers a relay that dialled.
     async fn answer(stream: TcpStream, path: PathId, key: &RaidaKey) -> Result<Self> {
-        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(usize::MAX));
         let mut responder = Responder::new(Instant::now(), path, DialledBy::Relay, HopLimits::default());
-        Self::shake(stream, &mut inbox, &mut outbox, |inbox, outbox| {
+        Self::shake(stream, Outbox::new(usize::MAX), |inbox, outbox| {
             Ok(responder.handle(Instant::now(), inbox, outbox, &Own(key, path), &mut OsRng)?)
         })
         .await
-        .map(|(stream, Established { sealer, opener, .. })| Self {
-            stream,
-            sealer,
-            opener,
-            inbox,
-            outbox,
-        })
     }
 
     async fn shake(
         mut stream: TcpStream,
-        inbox: &mut Inbox,
-        outbox: &mut Outbox,
+        mut outbox: Outbox,
         mut step: impl FnMut(&mut Inbox, &mut Outbox) -> Result<Option<Established>>,
-    ) -> Result<(TcpStream, Established)> {
+    ) -> Result<Self> {
+        let mut inbox = Inbox::new();
         stream.set_nodelay(true)?;
         loop {
-            write(&mut stream, outbox).await?;
-            read(&mut stream, inbox).await?;
-            let done = step(inbox, outbox)?;
-            if let Some(established) = done {
-                write(&mut stream, outbox).await?;
-                return Ok((stream, established));
+            write(&mut stream, &mut outbox).await?;
+            read(&mut stream, &mut inbox).await?;
+            if let Some(Established { sealer, opener, .. }) = step(&mut inbox, &mut outbox)? {
+                write(&mut stream, &mut outbox).await?;
+                return Ok(Self { stream, sealer, opener, inbox, outbox });
             }
         }
     }
