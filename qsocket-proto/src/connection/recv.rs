@@ -245,7 +245,7 @@ impl RecvStream {
         plaintext: &[u8],
         buffers: &mut Buffers,
     ) -> Option<&mut Assembly> {
-        let room = self.window + self.window / 4 + OVERHEAD_BYTES + u64::from(block_len);
+        let room = self.window + self.window / 16 + OVERHEAD_BYTES + u64::from(block_len);
         let assembly = match self.assemblies.entry(block) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::btree_map::Entry::Vacant(slot) => {
@@ -509,6 +509,26 @@ impl RecvStream {
 mod tests {
     use super::*;
     use crate::grid::{ParitySet, parity_stripe};
+
+    const BLOCK: u64 = 200 * 1024;
+
+    #[test]
+    fn blocks_take_no_more_memory_than_a_window_and_a_sixteenth() {
+        let window = 64 * BLOCK;
+        let mut stream = RecvStream::new(window);
+        let mut buffers = Buffers::default();
+        // Behind a gap, where nobody can say yet whether they pass the window.
+        for block in 1.. {
+            let stripe = StripeSet::DATA.iter().next().unwrap();
+            let held =
+                stream.insert(block, BLOCK as u32, stripe, &[0; BLOCK as usize / SIXTEEN], &mut buffers);
+            if held.is_none() {
+                break;
+            }
+        }
+        assert!(stream.memory() > window);
+        assert!(stream.memory() <= window + window / 16 + OVERHEAD_BYTES + BLOCK);
+    }
 
     #[test]
     fn what_a_buffer_held_before_does_not_show_in_a_repaired_block() {
