@@ -471,7 +471,7 @@ impl Connection {
         }
         // Parity that arrived is not opened before it is needed. If it would have completed the block, it was opened, and
         // what is not among what the peer has was none.
-        let arrived = |s: &Sent| s.stripe.data_index().is_none() && paths.get(s.path).flow.acked() >= s.end;
+        let arrived = |s: &Sent| s.stripe.data_index().is_none() && s.arrived(&paths.get(s.path).flow);
         let parity = block.sent.iter().filter(|s| arrived(s)).map(|s| s.stripe).collect();
         let unopened = !is_complete(block.peer_has.union(parity));
         // A peer that says nothing is late with everything, and no path is to blame.
@@ -483,7 +483,7 @@ impl Connection {
                 return false;
             }
             if path.flow.acked() >= s.end {
-                return s.stripe.data_index().is_none() && unopened;
+                return s.stripe.data_index().is_none() && unopened && s.arrived(&path.flow);
             }
             let late_at = path.flow.late_at();
             if late_at.is_some_and(|at| at <= heard) {
@@ -807,7 +807,7 @@ impl<H: Hops> Writer<'_, H> {
         if block.sent.iter().any(|s| s.stripe == stripe) {
             self.stats.stripes_resent += 1;
         }
-        block.record(stripe, path, self.paths.get(path).flow.sent(), self.now);
+        block.record(stripe, path, &self.paths.get(path).flow, self.now);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::parking::Parked;
 use super::paths::Joined;
 use super::recv::Misbehaved;
 use super::{ACCEPT_BACKLOG, Connection, ConnectionError, Event, MAX_ACK_DELAY, Side, State};
-use crate::control::{Ack, ControlFrame};
+use crate::control::{Ack, ControlFrame, MAX_ACK_PARTIAL, MAX_ACK_RANGES, PartialAck, StreamAck};
 use crate::fault_points::{Point, hit};
 use crate::grid::{Plan, StripeSet, is_complete};
 use crate::ids::{PathId, StreamId};
@@ -507,9 +507,29 @@ impl Connection {
             block.peer_has = block.peer_has.union(partial.have);
             self.mend_late(now, partial.stream, partial.block);
         }
+        // What finds no room in an ACK is not said either.
+        if ack.partial.len() < MAX_ACK_PARTIAL {
+            ack.streams.iter().for_each(|said| self.mend_unsaid(now, said, &ack.partial));
+        }
         if progress {
             self.attempts = 0;
             self.last_progress = now;
+        }
+    }
+
+    /// Has sent again what is late of blocks of which the peer has nothing although it has something of later ones: it does
+    /// not know of them, and will not ask.
+    fn mend_unsaid(&mut self, now: Instant, said: &StreamAck, partial: &[PartialAck]) {
+        let ranges =
+            said.ranges.iter().map(|(start, count)| said.next + u64::from(*start) + u64::from(*count));
+        let all_said = said.ranges.len() < MAX_ACK_RANGES;
+        let partial = partial.iter().filter(|p| all_said && p.stream == said.stream).map(|p| p.block);
+        let Some(below) = ranges.chain(partial).max() else { return };
+        let Some(stream) = self.streams.get_mut(&said.stream) else { return };
+        let older = stream.send.blocks_mut().take_while(|b| b.number < below);
+        let unsaid = older.filter(|b| b.peer_has.is_empty() && b.look_at.is_none()).map(|b| b.number);
+        for number in unsaid.collect::<Vec<_>>() {
+            self.mend_late(now, said.stream, number);
         }
     }
 }

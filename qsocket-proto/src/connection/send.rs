@@ -3,6 +3,7 @@
 use crate::fault_points::{Point, hit};
 use crate::grid::{MAX_BLOCK_BYTES, ParitySet, StripeId, StripeSet, is_complete, stripe_len};
 use crate::ids::{PathId, SIXTEEN};
+use crate::path::PathFlow;
 use crate::stripe::{BlockHeader, BlockKind};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,6 +19,15 @@ pub(crate) struct Sent {
     pub(crate) path: PathId,
     /// End of its frame in the path's byte count.
     pub(crate) end: u64,
+    /// What the path had lost when it was sent.
+    pub(crate) lost: u64,
+}
+
+impl Sent {
+    /// Whether it arrived by all that its path, `flow`, reports: what was lost on the path since may be this stripe.
+    pub(crate) fn arrived(&self, flow: &PathFlow) -> bool {
+        flow.acked() >= self.end && flow.lost() == self.lost
+    }
 }
 
 /// A block whose bytes, length, offset, FIN and padding are settled for good.
@@ -79,16 +89,18 @@ impl SentBlock {
             && StripeSet::DATA.iter().next().is_some_and(|stripe| self.due.insert(stripe))
     }
 
-    pub(crate) fn record(&mut self, stripe: StripeId, path: PathId, end: u64, now: Instant) {
+    /// Notes that a stripe went out on `path`, as the last that `flow` counted.
+    pub(crate) fn record(&mut self, stripe: StripeId, path: PathId, flow: &PathFlow, now: Instant) {
+        let sent = Sent { stripe, path, end: flow.sent(), lost: flow.lost() };
         self.due.remove(stripe);
         self.first_sent.get_or_insert(now);
         self.last_sent = Some(now);
         match self.sent.iter_mut().find(|s| s.stripe == stripe) {
             Some(s) => {
-                *s = Sent { stripe, path, end };
+                *s = sent;
                 self.resent = true;
             }
-            None => self.sent.push(Sent { stripe, path, end }),
+            None => self.sent.push(sent),
         }
     }
 }

@@ -238,6 +238,35 @@ fn stalled_paths_are_probed_and_come_back() {
     }
 }
 
+/// Nothing of a block arrives, so that the receiver cannot ask for it. What it says of the next one tells the sender.
+#[test]
+fn a_block_that_vanishes_is_mended_with_what_is_said_of_the_next() {
+    for seed in 770..775 {
+        let mut pair = Pair::new(seed);
+        let ends = warm(&mut pair);
+        for bytes in SIZES {
+            let vanished = std::rc::Rc::new(std::cell::RefCell::new((None, BTreeSet::new())));
+            pair.mangle(PathSet::ALL, move |_, payload| {
+                let [1, header @ ..] = &*payload else { return Verdict::Pass };
+                let (first, stripes) = &mut *vanished.borrow_mut();
+                let block = header[8..15].to_vec();
+                let is_first = *first.get_or_insert(block.clone()) == block;
+                if is_first && stripes.insert(header[15]) { Verdict::Drop } else { Verdict::Pass }
+            });
+            let (client, stream, server, id) = ends;
+            for bytes in [bytes, 2_000] {
+                assert_eq!(pair.client(client).write(stream, &pattern(bytes)).unwrap(), bytes);
+                pair.transmit_once(client);
+            }
+            let took = read(&mut pair, server, id, bytes + 2_000);
+            // There, what is said of the next one back, and the block there.
+            let most = 3 * DELAY + 2 * 10 * MS + 5 * MS;
+            assert!(took <= most, "seed {seed}, {bytes} bytes: {took:?}");
+            pair.run_for(Duration::from_secs(2));
+        }
+    }
+}
+
 /// Relays lose a data stripe of each block and bring junk for all parity. The receiver tries that when it needs it, and the
 /// sender believes no more in what was tried.
 #[test]
