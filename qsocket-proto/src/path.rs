@@ -26,6 +26,11 @@ pub const STEP: u64 = 16 * 1024;
 /// its rate.
 pub const OWN_QUEUE: Duration = Duration::from_millis(30);
 
+/// A window up to which a path's round trip is compared with that of all paths: six stripes of the largest block, so that a
+/// connection that shares its links with others is not left without. What is longer than this on all paths alike is a queue of
+/// its own.
+const COMMON_WINDOW: u64 = 96 * 1024;
+
 /// How long the least round trip of a path is believed. Then the path sends little until it is measured anew.
 const BASE_LASTS: Duration = Duration::from_secs(10);
 
@@ -344,16 +349,20 @@ impl PathFlow {
         self.backoff
     }
 
-    /// Whether sealed evidence shows that the path is good: measured, nothing overdue, no loss for some round
-    /// trips, and not much slower than `median`, the median round trip of the connection's paths.
+    /// Whether sealed evidence shows that the path is good: measured, not [failing](Self::fails), and not much slower than
+    /// `median`, the median round trip of the connection's paths.
     pub fn well(&self, now: Instant, median: Duration) -> bool {
         let Some(srtt) = self.srtt else { return false };
-        let calm = srtt * CLEAN_ROUND_TRIPS;
-        let overdue = self.backoff > 0
-            || self.waiting_since.is_some_and(|at| now.saturating_duration_since(at) > self.timeout() / 2);
-        let lossy = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) < calm);
         let near = self.base().is_none_or(|base| base <= median * 3 / 2 + WELL_FLOOR);
-        !overdue && !lossy && near && srtt.max(self.latest) <= self.longest(median)
+        !self.fails(now) && near && srtt.max(self.latest) <= self.longest(median)
+    }
+
+    /// Whether something is overdue on the path, or was lost within some round trips.
+    pub fn fails(&self, now: Instant) -> bool {
+        let Some(srtt) = self.srtt else { return false };
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let overdue = self.backoff > 0 || self.waiting_since.is_some_and(|at| since(at) > self.timeout() / 2);
+        overdue || self.lost_at.is_some_and(|at| since(at) < srtt * CLEAN_ROUND_TRIPS)
     }
 
     /// The longest round trip with which a path is well: what the sender's own queue adds is no illness.
@@ -384,8 +393,19 @@ impl PathFlow {
 
     /// The round trip that the window aims at: bytes that wait behind others of the same sender arrive no earlier.
     fn aim(&self) -> Duration {
-        // What all paths have in common is not this one's queue: who gives way to others alone gets nothing.
-        (self.base().unwrap_or_default().max(self.usual) + OWN_QUEUE).max(self.median * 5 / 4)
+        let own = self.base().unwrap_or_default().max(self.usual) + OWN_QUEUE;
+        // What all paths have in common may be the queue of others: who gives way to them alone gets nothing.
+        if self.window <= COMMON_WINDOW { own.max(self.common()) } else { own }
+    }
+
+    /// The longest round trip that is no other than that of the connection's paths.
+    fn common(&self) -> Duration {
+        self.median * 5 / 4
+    }
+
+    /// Whether more is queued on the path than acknowledgements and schedulers explain: its link carries all it can.
+    pub fn is_full(&self) -> bool {
+        self.base().is_some_and(|base| self.latest > base + OWN_QUEUE / 2)
     }
 
     /// How the last sample compares with what is aimed at.
@@ -415,7 +435,8 @@ impl PathFlow {
         if self.queue() == Queue::Long && marker.end > self.shrunk {
             // What was in flight divided by how long it took is the rate; at most half at once, one sample may be noise.
             let fits = (marker.in_flight as f64 * self.aim().as_secs_f64() / rtt.as_secs_f64()) as u64;
-            self.window = fits.max(self.window / 2).max(MIN_WINDOW).min(self.window);
+            let least = if rtt <= self.common() { COMMON_WINDOW } else { MIN_WINDOW };
+            self.window = fits.max(self.window / 2).max(least).min(self.window);
             self.shrunk = self.sent;
         }
         match self.srtt {

@@ -59,13 +59,14 @@ impl Default for Config {
             parity: ParityPolicy::default(),
             redundancy: Redundancy::default(),
             ml_kem: MlKem::default(),
-            // Two bandwidth-delay products of 25 relays at 4 MB/s each over 20 ms, in whole blocks.
-            stream_window: 4 << 20,
-            connection_window: 16 << 20,
+            // Two bandwidth-delay products of 25 relays at 4 MB/s each over 40 ms, in whole blocks.
+            stream_window: 8 << 20,
+            connection_window: 32 << 20,
             max_streams: 16_384,
             // All the routes of sixteen clients, and each connection is bounded by its windows.
             max_connections: 4_096,
-            send_buffer: 4 << 20,
+            // As much as a peer of the same kind takes.
+            send_buffer: 8 << 20,
             idle: Duration::from_secs(60),
             nodelay: true,
             key_limits: KeyLimits::default(),

@@ -285,7 +285,8 @@ impl Connection {
         if self.owing.is_empty() {
             return;
         }
-        let trusted = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy).trusted;
+        let trusted =
+            Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy, true).trusted;
         let Some(keys) = &mut self.send_keys else { return };
         let mut exhausted = false;
         for id in std::mem::take(&mut self.owing) {
@@ -350,7 +351,8 @@ impl Connection {
                 .copied()
                 .find(|id| self.streams.get(id).is_some_and(|s| s.send.can_freeze(now, room)));
             let Some(id) = next else { return };
-            let policy = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy);
+            let last = self.streams.get(&id).is_none_or(|s| s.send.is_last());
+            let policy = Policy::new(now, &mut self.paths, self.config.parity, self.config.redundancy, last);
             let any = policy.trusted.len() < SIXTEEN;
             let ready = |paths: &Paths, hops: &mut H| {
                 let may = |id, p: &Path| usable(p) && (any || policy.trusted.contains(id));
@@ -555,8 +557,16 @@ struct Policy {
 }
 
 impl Policy {
-    fn new(now: Instant, paths: &mut Paths, parity: ParityPolicy, redundancy: Redundancy) -> Self {
+    /// `last`: nothing waits behind the block.
+    fn new(
+        now: Instant,
+        paths: &mut Paths,
+        parity: ParityPolicy,
+        redundancy: Redundancy,
+        last: bool,
+    ) -> Self {
         let median = paths.median_rtt();
+        let costly = !last && paths.are_full();
         let (mut good, mut doubtful) = (PathSet::EMPTY, PathSet::EMPTY);
         for (id, path) in paths.iter_mut() {
             let well = path.flow.well(now, median);
@@ -570,7 +580,8 @@ impl Policy {
                 good.insert(id);
             }
             let lately = path.ill_at.is_some_and(|at| now.saturating_duration_since(at) < DOUBT_LASTS);
-            if !well || lately {
+            let doubt = if costly { path.suspect || path.flow.fails(now) } else { !well || lately };
+            if doubt {
                 doubtful.insert(id);
             }
         }
@@ -590,7 +601,8 @@ impl Policy {
         let parity = match redundancy {
             Redundancy::Full => RELAYS - SIXTEEN,
             // One parity stripe for every path in use that may fail it, and one for another path that may do so before
-            // that is known here.
+            // that is known here. Where links carry all they can, parity is at the expense of what waits behind it, which
+            // a path that is only slow does not hold up: then for those that fail.
             Redundancy::Adaptive => (2 * doubtful.len()).min(RELAYS - SIXTEEN),
         };
         Self { set, parity, full: redundancy == Redundancy::Full, trusted }

@@ -211,6 +211,11 @@ impl Paths {
         }
     }
 
+    /// Whether most paths carry all that their links can.
+    pub(crate) fn are_full(&self) -> bool {
+        self.all.iter().filter(|p| p.flow.is_full()).count() > RELAYS / 2
+    }
+
     /// The round trip of the sixteenth fastest path, once so many are measured: what a block takes.
     pub(crate) fn sixteenth_rtt(&self) -> Option<Duration> {
         let mut rtts: Vec<Duration> = self.all.iter().filter_map(|p| p.flow.srtt()).collect();

@@ -374,6 +374,11 @@ impl SendStream {
         self.has_pending() && !self.owes() && numbers && (self.pending_bytes == 0 || bytes)
     }
 
+    /// Whether the next block takes all that waits.
+    pub(crate) fn is_last(&self) -> bool {
+        self.pending.len() <= 1
+    }
+
     /// Whether a block may be held that is frozen next.
     pub(crate) fn may_hold(&self) -> bool {
         !self.nodelay || self.next_block == 0

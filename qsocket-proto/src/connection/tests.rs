@@ -515,10 +515,10 @@ fn a_key_at_its_hard_limit_seals_nothing_more() {
 #[test]
 fn adaptive_redundancy_sends_sixteen_stripes_while_all_is_well() {
     let mut pair = Pair::with(470, |c| c.redundancy = Redundancy::Adaptive, |_| ());
-    let up = pattern(8 * MIB);
+    let up = pattern(24 * MIB);
     let mut transfer = pair.start(&up, b"ok");
     // The first flight knows nothing of its paths.
-    pair.run_for_bytes(&mut transfer, 5 * MIB);
+    pair.run_for_bytes(&mut transfer, 12 * MIB);
     let before = pair.client(transfer.client).stats();
     let report = pair.finish(transfer);
     assert_eq!(report.up, up);

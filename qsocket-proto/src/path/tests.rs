@@ -198,13 +198,34 @@ fn a_full_link_gets_a_queue_and_no_more() {
     }
 }
 
+/// Where all paths are alike the queue may be that of others, and what is left to the path is a small window; of a larger one
+/// it is its own.
+#[test]
+fn what_all_paths_have_in_common_is_allowed_to_a_small_window() {
+    let (mut flow, mut counter, mut now) = (PathFlow::new(), PathCounter::default(), Instant::now());
+    round(&mut flow, &mut counter, &mut now, 1000, MS * 20);
+    for common in [MS * 100, MS * 90] {
+        for _ in 0..20 {
+            flow.set_usual(MS * 20, common);
+            round(&mut flow, &mut counter, &mut now, 16 * 1024, MS * 100);
+        }
+        assert_eq!(flow.window(), COMMON_WINDOW);
+        assert!(flow.well(now, common) && flow.is_full());
+    }
+    for _ in 0..20 {
+        flow.set_usual(MS * 20, MS * 50);
+        round(&mut flow, &mut counter, &mut now, 16 * 1024, MS * 100);
+    }
+    assert_eq!(flow.window(), MIN_WINDOW, "alone with its queue");
+}
+
 /// The smallest window keeps a slow link busy: one stripe leaves while the next one waits.
 #[test]
 fn a_slow_link_has_two_stripes() {
     let (mut flow, mut now) = (PathFlow::new(), Instant::now());
     let begun = now;
     let (_, rtt) = fill(&mut flow, &mut now, 100_000, MS * 5, MS * 20_000);
-    assert!(rtt < MS * 1000, "{rtt:?}");
+    assert!(rtt < MS * 600, "{rtt:?}");
     assert!(flow.acked() as f64 / (now - begun).as_secs_f64() > 90_000.0, "it is never idle for long");
 }
 
