@@ -768,7 +768,8 @@ impl Connection {
     fn add_stream(&mut self, id: StreamId, resource: Vec<u8>) {
         let peer = self.peer_parameters();
         let send = SendStream::new(resource, peer.max_stream_data, self.config.nodelay);
-        let recv = RecvStream::new(self.config.stream_window);
+        // Two streams whose readers kept up and then stopped fill the connection's window, and no single one.
+        let recv = RecvStream::new(self.config.stream_window, self.config.connection_window / 2);
         self.streams.insert(id, Stream { send, recv, offered: false, released: false, revoked: None });
     }
 

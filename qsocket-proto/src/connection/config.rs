@@ -35,7 +35,8 @@ pub struct Config {
     pub redundancy: Redundancy,
     /// What is demanded of ML-KEM-768.
     pub ml_kem: MlKem,
-    /// Bytes that the peer may send on one stream before the application reads them.
+    /// Bytes that the peer may send on one stream before the application reads them, at first. The window doubles while the
+    /// application keeps up, to half of [`connection_window`](Self::connection_window).
     pub stream_window: u64,
     /// Bytes that the peer may send over all streams before the application reads them.
     pub connection_window: u64,
@@ -43,7 +44,8 @@ pub struct Config {
     pub max_streams: u32,
     /// Connections that a server holds at once; further ones are refused as busy.
     pub max_connections: usize,
-    /// Bytes of one stream that wait for acknowledgement before a write blocks.
+    /// Bytes of one stream that wait for acknowledgement before a write blocks. Half of it more than what is on its way,
+    /// and at most twice as much, where the peer's window lets so much be on its way.
     pub send_buffer: usize,
     /// Silence after which the connection is given up.
     pub idle: Duration,
@@ -59,14 +61,13 @@ impl Default for Config {
             parity: ParityPolicy::default(),
             redundancy: Redundancy::default(),
             ml_kem: MlKem::default(),
-            // Two bandwidth-delay products of 25 relays at 4 MB/s each over 40 ms, in whole blocks.
-            stream_window: 8 << 20,
-            connection_window: 32 << 20,
+            // Two bandwidth-delay products of 25 relays at 4 MB/s each over 20 ms, in whole blocks.
+            stream_window: 4 << 20,
+            connection_window: 16 << 20,
             max_streams: 16_384,
             // All the routes of sixteen clients, and each connection is bounded by its windows.
             max_connections: 4_096,
-            // As much as a peer of the same kind takes.
-            send_buffer: 8 << 20,
+            send_buffer: 4 << 20,
             idle: Duration::from_secs(60),
             nodelay: true,
             key_limits: KeyLimits::default(),

@@ -172,6 +172,10 @@ pub(crate) struct RecvStream {
     /// What the sender may use.
     max: u64,
     window: u64,
+    /// What the window grows to while its reader keeps up.
+    most: u64,
+    /// The reader has had all there was since the window was raised last.
+    kept_up: bool,
     /// Bytes of blocks held, whole or not.
     memory: u64,
     fin: Option<u64>,
@@ -196,7 +200,8 @@ pub(crate) enum ReadOutcome {
 }
 
 impl RecvStream {
-    pub(crate) fn new(window: u64) -> Self {
+    /// A stream whose sender may be `window` bytes ahead of the reader at first, and `most` of one that keeps up.
+    pub(crate) fn new(window: u64, most: u64) -> Self {
         Self {
             next: 0,
             early: BTreeMap::new(),
@@ -208,6 +213,8 @@ impl RecvStream {
             highest: 0,
             max: window,
             window,
+            most: most.max(window),
+            kept_up: false,
             memory: 0,
             fin: None,
             reset: None,
@@ -356,6 +363,7 @@ impl RecvStream {
             self.queue.pop_front().into_iter().for_each(|whole| buffers.give(whole.bytes));
         }
         self.read += taken as u64;
+        self.kept_up |= self.queue.is_empty();
         self.outcome(taken, limit)
     }
 
@@ -388,15 +396,18 @@ impl RecvStream {
         ReadOutcome::Blocked
     }
 
-    /// The window to tell the sender, once it is worth a packet: a quarter of it has been used up.
+    /// The window to tell the sender, once it is worth a packet: a quarter of it has been used up. It doubles for a reader
+    /// that had all there was meanwhile: then it is the network that fills it.
     pub(crate) fn window_update(&mut self) -> Option<u64> {
-        let wanted = self.read + self.window;
         let worth = if hit(Point::EagerWindow) { 1 } else { self.window / 4 };
-        if self.fin.is_some() || self.reset.is_some() || wanted - self.max < worth {
+        if self.fin.is_some() || self.reset.is_some() || self.read + self.window - self.max < worth {
             return None;
         }
-        self.max = wanted;
-        Some(wanted)
+        if std::mem::take(&mut self.kept_up) {
+            self.window = (self.window * 2).min(self.most);
+        }
+        self.max = self.read + self.window;
+        Some(self.max)
     }
 
     /// The application wants no more.
@@ -512,10 +523,47 @@ mod tests {
 
     const BLOCK: u64 = 200 * 1024;
 
+    /// Puts a whole block in the stream.
+    fn take(stream: &mut RecvStream, number: u64) {
+        let kind = if number == 0 { BlockKind::First } else { BlockKind::Data };
+        let mut bytes =
+            BlockHeader { kind, fin: false, offset: number * BLOCK, len: BLOCK as u32 }.encode().to_vec();
+        // The first one has a resource, of no bytes here.
+        bytes.extend((number == 0).then_some(0));
+        bytes.resize(bytes.len() + BLOCK as usize, number as u8);
+        let (block_len, len) = (bytes.len() as u32, stripe_len(bytes.len()));
+        bytes.resize(len * SIXTEEN, 0);
+        for (stripe, plaintext) in StripeSet::DATA.iter().zip(bytes.chunks(len)) {
+            stream.insert(number, block_len, stripe, plaintext, &mut Buffers::default()).unwrap();
+        }
+        assert!(stream.assemblies.get_mut(&number).unwrap().solve(number, &mut Repairs::default()));
+        stream.complete(number).unwrap();
+    }
+
+    #[test]
+    fn the_window_doubles_for_a_reader_that_keeps_up_and_for_no_other() {
+        let window = 4 * BLOCK;
+        let mut stream = RecvStream::new(window, 10 * BLOCK);
+        let read = |stream: &mut RecvStream, limit| stream.read(limit, &mut Buffers::default(), |_| {});
+        take(&mut stream, 0);
+        for number in 1..8 {
+            take(&mut stream, number);
+            read(&mut stream, BLOCK as usize);
+            assert_eq!(stream.window_update(), Some(number * BLOCK + window), "something is always left");
+        }
+        for (number, window) in
+            [(8, Some(8)), (9, None), (10, Some(10)), (11, None), (12, None), (13, Some(10))]
+        {
+            take(&mut stream, number);
+            read(&mut stream, usize::MAX);
+            assert_eq!(stream.window_update(), window.map(|w| (number + 1 + w) * BLOCK), "{number}");
+        }
+    }
+
     #[test]
     fn blocks_take_no_more_memory_than_a_window_and_a_sixteenth() {
         let window = 64 * BLOCK;
-        let mut stream = RecvStream::new(window);
+        let mut stream = RecvStream::new(window, window);
         let mut buffers = Buffers::default();
         // Behind a gap, where nobody can say yet whether they pass the window.
         for block in 1.. {

@@ -164,8 +164,10 @@ impl SendStream {
         }
     }
 
-    /// Room in the send buffer of `capacity` bytes, which holds bytes until they are acknowledged.
+    /// Room in the send buffer of `capacity` bytes, which holds bytes until they are acknowledged. Where more is on its way,
+    /// it is as large as that and a half more, so that what leaves next is there, and at most twice as large.
     pub(crate) fn room(&self, capacity: usize) -> usize {
+        let capacity = (self.in_flight_bytes + capacity / 2).clamp(capacity, capacity.saturating_mul(2));
         capacity.saturating_sub(self.pending_bytes + self.in_flight_bytes)
     }
 
