@@ -527,8 +527,10 @@ impl Connection {
         let Some(below) = ranges.chain(partial).max() else { return };
         let Some(stream) = self.streams.get_mut(&said.stream) else { return };
         let older = stream.send.blocks_mut().take_while(|b| b.number < below);
-        let unsaid = older.filter(|b| b.peer_has.is_empty() && b.look_at.is_none()).map(|b| b.number);
-        for number in unsaid.collect::<Vec<_>>() {
+        let unsaid = older.filter(|b| b.peer_has.is_empty() && b.look_at.is_none() && b.due.is_empty());
+        // As many as an ACK can name, so that it costs no more.
+        let unsaid: Vec<_> = unsaid.map(|b| b.number).take(MAX_ACK_PARTIAL).collect();
+        for number in unsaid {
             self.mend_late(now, said.stream, number);
         }
     }
