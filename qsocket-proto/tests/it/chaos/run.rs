@@ -431,7 +431,8 @@ impl Run {
         // What is still on its way arrives, and there is time for what nobody will take up again to be given up.
         let speed = self.mix.borrow().speed;
         (0..RELAYS).for_each(|relay| self.make_well(relay, speed));
-        let span = if self.orphans { 80 } else { 15 };
+        // A relay that returns carries an announcement up to ten seconds late, and an opening without a quorum lasts five more.
+        let span = if self.orphans { 80 } else { 20 };
         self.net.run_for(Duration::from_secs(span));
         for end in self.ends() {
             let node = end.node.borrow();
