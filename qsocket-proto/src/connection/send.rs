@@ -433,6 +433,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_send_buffer_grows_with_what_is_on_its_way_and_no_further_than_twofold() {
+        const CAPACITY: usize = 1 << 20;
+        let mut stream = SendStream::new(Vec::new(), 1 << 40, true);
+        let fill = |stream: &mut SendStream| {
+            let bytes = vec![1; stream.room(CAPACITY)];
+            stream.write(&bytes, &mut Buffers::default());
+            bytes.len()
+        };
+        assert_eq!(fill(&mut stream), CAPACITY);
+        assert_eq!(fill(&mut stream), 0, "nothing is on its way");
+        // A peer that lets all of it leave and acknowledges nothing.
+        let mut taken = CAPACITY;
+        for _ in 0..5 {
+            while stream.freeze(Instant::now(), 1 << 40, 1, ParitySet::Mds).is_some() {}
+            taken += fill(&mut stream);
+        }
+        assert_eq!(taken, 2 * CAPACITY);
+    }
+
+    #[test]
     fn a_receiver_that_has_enough_and_does_not_say_so_is_asked_again() {
         let mut stream = SendStream::new(Vec::new(), 1 << 20, true);
         stream.write(b"bytes", &mut Buffers::default());
